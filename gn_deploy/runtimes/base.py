@@ -1,0 +1,97 @@
+"""What a runtime is: something that says what it can do here, opens a model, and maybe builds an engine from it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gn_deploy.decision import Decision
+from gn_deploy.errors import ExitCode, GnDeployError
+
+Array = NDArray[Any]
+
+
+class RuntimeFailure(GnDeployError):
+    """A runtime refused, failed or crashed on a valid model; the verdict is CRASH, the exit code 1."""
+
+    exit_code = ExitCode.PARITY_BROKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """What one runtime can do on this machine, as ``gn-deploy doctor`` shows it."""
+
+    name: str
+    version: str | None
+    """Version of the installed package; None when it is absent."""
+    run: Decision
+    """Whether ``open`` can work here, with the reason."""
+    build: Decision
+    """Whether ``build`` can work here, with the reason."""
+    detail: str = ""
+    """Providers, devices, compute capabilities: whatever tells the user more."""
+
+
+@runtime_checkable
+class Session(Protocol):
+    """A model opened by a runtime.
+
+    1. ``run`` takes one array per model input, by name, in the model's own dtypes, and returns every output by name.
+    2. ``precision`` is the arithmetic that really runs, read back from the runtime where it can be ("float32").
+    3. ``close`` frees everything and may be called twice.
+    """
+
+    runtime: str
+    precision: str
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One compiled kernel of an engine."""
+
+    name: str
+    kind: str
+    origin: tuple[str, ...] = ()
+    """Names of the ONNX nodes it computes, where the compiler tells."""
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """An engine written to disk."""
+
+    path: Path
+    runtime: str
+    version: str
+    size: int
+    """Bytes."""
+    kernels: tuple[Kernel, ...] = ()
+    detail: str = ""
+
+
+class Runtime(Protocol):
+    """One file in this folder; stateless.
+
+    1. Importing the module never imports the runtime's package; every method that needs it does, inside.
+    2. ``open`` and ``build`` raise UnavailableError(reason) when ``probe`` rejects them.
+    3. ``open`` takes what ``accepts`` says: an ``onnx_ir.Model`` or a path for most, an ``nn.Module`` for torch.
+    """
+
+    name: str
+
+    def probe(self) -> Probe: ...
+
+    def open(self, model: Any, *, precision: str | None = None) -> Session: ...
+
+    def build(self, model: Path, out: Path, **options: Any) -> BuildResult: ...
+
+
+def cast_feeds(feeds: Mapping[str, Array], dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, Array]:
+    """The feeds a model takes, contiguous and in its dtypes; extra names are dropped, missing ones raise KeyError."""
+    return {name: np.ascontiguousarray(feeds[name], dtype=dtype) for name, dtype in dtypes.items()}

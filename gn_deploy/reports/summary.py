@@ -1,0 +1,136 @@
+"""What every report says in its own way: the headline, the sites side by side, the worst place."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, Status
+
+Verdict = SiteVerdict | OutputVerdict | RuntimeVerdict
+
+GLYPHS = {
+    Status.PASS: "✓",
+    Status.WARN: "!",
+    Status.UNSTABLE: "≈",
+    Status.FAIL: "✗",
+    Status.NAN: "✗",
+    Status.CRASH: "✗",
+    Status.NOTRUN: "–",
+}
+MEANINGS = {
+    Status.PASS: "inside the bound",
+    Status.WARN: "every GroupNorm held, the end-to-end error is larger than rounding explains",
+    Status.UNSTABLE: "right formula, unsafe arithmetic: the variance is computed in one pass",
+    Status.FAIL: "outside the bound",
+    Status.NAN: "NaN or infinity where the reference has a number, or the other way round",
+    Status.CRASH: "the runtime refused or crashed",
+    Status.NOTRUN: "not run here",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One GroupNorm site across all runtimes; ``number`` counts from 1 in graph order."""
+
+    number: int
+    site: SiteVerdict
+    """Any runtime's verdict on the site: what it says about the place is the same in each."""
+    cells: dict[str, SiteVerdict]
+
+    @property
+    def broken(self) -> bool:
+        return any(cell.status.broken for cell in self.cells.values())
+
+
+def rows(report: ParityReport) -> list[Row]:
+    """The sites in the order of the report, one row each."""
+    cells: dict[str, dict[str, SiteVerdict]] = {}
+    for verdict in report.sites:
+        cells.setdefault(verdict.site, {})[verdict.runtime] = verdict
+    return [Row(i, next(iter(row.values())), row) for i, row in enumerate(cells.values(), start=1)]
+
+
+def error(verdict: SiteVerdict) -> float:
+    """error_over_bound of a verdict, NaN when nothing was measured."""
+    return verdict.metrics.error_over_bound if verdict.metrics is not None else math.nan
+
+
+def worst(verdicts: Iterable[SiteVerdict]) -> SiteVerdict | None:
+    """The verdict with the largest measured error; infinity is largest, an unmeasured one never wins."""
+    measured = [v for v in verdicts if not math.isnan(error(v))]
+    return max(measured, key=error, default=None)
+
+
+def ran(report: ParityReport) -> list[RuntimeVerdict]:
+    return [v for v in report.runtimes if v.status is not Status.NOTRUN]
+
+
+def judged(report: ParityReport) -> list[Verdict]:
+    """The verdicts on sites and outputs, sites first."""
+    return [*report.sites, *report.outputs]
+
+
+def headline(report: ParityReport) -> str:
+    """One sentence: the verdict, how much was judged, and the worst place."""
+    sites = len({v.site for v in report.sites})
+    scope = f"{plural(sites, 'GroupNorm')} on {plural(len(ran(report)), 'runtime')}"
+    if not any(v.status is not Status.NOTRUN for v in judged(report)):
+        return "Nothing was judged, so nothing is proved."
+    peak = worst(report.sites)
+    if report.held:
+        return f"{scope}, " + (f"worst error {ratio(error(peak))} of the bound." if peak else "all inside the bound.")
+    broken = {v.site for v in report.sites if v.status.broken}
+    if not broken:
+        return f"{scope}: every GroupNorm held, but something else broke."
+    where = f", worst: {place(peak)} on {peak.runtime}" if peak and peak.status.broken else ""
+    return f"{len(broken)} of {scope} broken{where}."
+
+
+def place(site: SiteVerdict) -> str:
+    """Where a site stands, in the words of the source model when the file has them."""
+    return site.module or site.site
+
+
+def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
+    """(where, status, why) of everything broken, for the reader who wants to know only that."""
+    found = [(f"{place(v)} on {v.runtime}", v.status, reason(v)) for v in report.sites if v.status.broken]
+    found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
+    told = {v.runtime for v in judged(report) if v.status.broken}
+    found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
+    return found
+
+
+def reason(verdict: Verdict) -> str:
+    """Why a verdict is what it is: its own words, else the numbers, else what the status means."""
+    if verdict.reason:
+        return verdict.reason
+    meaning = MEANINGS[verdict.status]
+    if isinstance(verdict, SiteVerdict) and verdict.status is Status.NAN:
+        return f"case '{verdict.case}': {meaning}"
+    if isinstance(verdict, SiteVerdict) and verdict.metrics is not None:
+        return f"{ratio(error(verdict))} times the bound on case '{verdict.case}': {meaning}"
+    if isinstance(verdict, OutputVerdict) and verdict.metrics is not None:
+        size = f"max error {number(verdict.metrics.max_abs)}, {number(verdict.noise_ratio)} times rounding noise"
+        return f"{size}: {meaning}"
+    return meaning
+
+
+def ratio(value: float) -> str:
+    """An error over its bound for people; never rounds a failure down to a pass."""
+    return ">1" if 1 < value < 1.005 else number(value)  # three digits would print 1
+
+
+def number(value: float) -> str:
+    """A float for people: at most three significant digits."""
+    if math.isnan(value):
+        return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    if value == 0 or 0.001 <= abs(value) < 1000:  # what reads better without an exponent
+        return f"{value:#.3g}".rstrip(".") if value else "0"
+    mantissa, _, exponent = f"{value:.1e}".partition("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def plural(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -1,0 +1,143 @@
+"""A comparison for a terminal: the verdict first, then runtimes, sites, outputs and the task as tables."""
+
+from collections.abc import Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.reports.summary import (
+    GLYPHS,
+    Row,
+    error,
+    headline,
+    number,
+    place,
+    plural,
+    problems,
+    ratio,
+    reason,
+    rows,
+    worst,
+)
+
+_STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.UNSTABLE: "yellow", Status.NOTRUN: "dim"}
+
+
+def show(report: ParityReport, console: Console) -> None:
+    """Print the report; long site tables keep every broken site and say how many others held."""
+    console.print(_headline(report))
+    for where, status, why in problems(report):
+        console.print(Text.assemble("  ", _status(status), "  ", (plain(where), "bold"), "  ", plain(why)))
+    console.print(_runtimes(report))
+    if report.sites:
+        console.print(_sites(report, wide=console.width >= 120))
+    if report.outputs:
+        console.print(_outputs(report))
+    if report.tasks:
+        console.print(_tasks(report))
+    for left in report.unpaired:
+        console.print(Text(f"not compared: {plain(left)}", style="yellow"))
+
+
+def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[RenderableType]]) -> Table:
+    """A calm table: a title, headings, no box; a heading that starts with ">" is aligned to the right."""
+    made = Table(
+        title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim"
+    )
+    for column in columns:
+        made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    for line in lines:
+        made.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in line))
+    return made
+
+
+def plain(text: str) -> str:
+    """``text`` without control characters: a name in a file must not drive the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _headline(report: ParityReport) -> Text:
+    style = "bold green" if report.held else "bold red"
+    glyph = GLYPHS[Status.PASS if report.held else Status.FAIL]
+    return Text.assemble((f"{glyph} Parity {report.verdict}. ", style), headline(report))
+
+
+def _status(status: Status) -> Text:
+    return Text(f"{GLYPHS[status]} {status}", style=_STYLES.get(status, "red"))
+
+
+def _runtimes(report: ParityReport) -> Table:
+    def line(verdict: RuntimeVerdict) -> list[RenderableType]:
+        own = [v for v in report.sites if v.runtime == verdict.runtime and v.status is not Status.NOTRUN]
+        peak = worst(own)
+        held = f"{sum(not v.status.broken for v in own)} of {len(own)}" if own else "–"
+        where = f"{place(peak)} ({peak.case})" if peak else verdict.reason
+        return [
+            verdict.runtime,
+            verdict.version or "–",
+            verdict.precision or "–",
+            _status(verdict.status),
+            held,
+            ratio(error(peak)) if peak else "–",
+            where,
+        ]
+
+    columns = ("runtime", "version", "precision", "verdict", ">GroupNorms held", ">worst err/bound", "where")
+    return table("\nRuntimes", columns, [line(v) for v in report.runtimes])
+
+
+def _sites(report: ParityReport, wide: bool, limit: int = 24) -> Table:
+    every = rows(report)
+    shown = every if len(every) <= limit else [row for row in every if row.broken]  # a screen is about this high
+    names = list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN))
+
+    def line(row: Row) -> list[RenderableType]:
+        site = row.site
+        facts = (site.form, f"{site.num_groups}×{site.num_channels}", f"{site.epsilon:g}") if wide else ()
+        return [str(row.number), place(site), *facts, *(_cell(row.cells.get(name)) for name in names), site.source]
+
+    hidden = len(every) - len(shown)
+    title = "\nGroupNorm sites, error over bound" + (f" ({hidden} more held)" if hidden else "")
+    facts = ("form", "groups", "epsilon") if wide else ()
+    return table(title, (">#", "site", *facts, *(f">{n}" for n in names), "source"), list(map(line, shown)))
+
+
+def _cell(verdict: SiteVerdict | None) -> Text:
+    if verdict is None or verdict.status is Status.NOTRUN:
+        return Text("–", style="dim")
+    style = _STYLES.get(verdict.status, "red")
+    return Text(ratio(error(verdict)) if verdict.metrics else str(verdict.status), style=style)
+
+
+def _outputs(report: ParityReport) -> Table:
+    lines: list[list[RenderableType]] = [
+        [
+            v.output,
+            v.runtime,
+            _status(v.status),
+            number(v.noise_ratio),
+            number(v.metrics.max_abs) if v.metrics else "–",
+            reason(v) if v.status is not Status.PASS else "",
+        ]
+        for v in report.outputs
+    ]
+    return table("\nEnd to end", ("output", "runtime", "verdict", ">noise ratio", ">max error", ""), lines)
+
+
+def _tasks(report: ParityReport) -> Table:
+    lines = [
+        [
+            t.runtime,
+            t.metric,
+            f"{t.reference_value:.4f}",
+            f"{t.value:.4f}",
+            f"{t.agreement:.2%}",
+            number(100 * t.agreement_lower) + " %",
+            str(t.samples),
+        ]
+        for t in report.tasks
+    ]
+    columns = ("runtime", "metric", ">reference", ">value", ">agreement", ">at least", ">samples")
+    return table(f"\nTask, {plural(len(report.tasks), 'runtime')}", columns, lines)

@@ -133,9 +133,9 @@ class ParityReport:
 
     @property
     def held(self) -> bool:
-        judged = [*self.sites, *self.outputs]
-        ran = any(v.status is not Status.NOTRUN for v in judged)
-        return ran and not any(v.status.broken for v in [*judged, *self.runtimes])
+        judged = [v.status for v in self.sites] + [v.status for v in self.outputs]
+        ran = any(status is not Status.NOTRUN for status in judged)
+        return ran and not any(status.broken for status in judged + [v.status for v in self.runtimes])
 
     @property
     def verdict(self) -> str:

@@ -1,0 +1,194 @@
+"""How far a right GroupNorm may be from the float64 oracle, element by element, from dtype, group size and data.
+
+With n elements per group, u the unit roundoff of the arithmetic, u_o of the stored output, m and v the exact mean and
+variance, r = 1/sqrt(v + eps), z = (x - m) r, and weight w, bias b per channel:
+
+    E_m = max( ceil(log2 n) u mean|x| ,    2 max_L |fl_L(mean x) - m| )            error of the computed mean
+    E_v = max( (ceil(log2 n) + 3) u v ,    2 max_L |fl_L(mean (x-m)^2) - v| )      error of the computed variance
+    d = E_m r,   rho = E_v r^2 + d^2
+    B = |w| d + |w z| rho / (2 max(1 - rho, 0.1)) + 2u (|w| r (|x|+|m|) + |w z| + |b|)
+        + u_o |y| + k u_o (|w z| + |b|) + half the least subnormal
+
+Where the terms come from. A pairwise sum errs by at most ceil(log2 n) u sum|x| (Higham, Accuracy and Stability of
+Numerical Algorithms, 2002, ch. 4); real kernels sum with a handful of accumulators, whose error is far below their
+worst case on random data (sqrt(n): Higham & Mary, SIAM J. Sci. Comput. 41, 2019) but not on constant, sparse or spiky
+data, so fl_L replays the sum on the very data with L accumulators in the arithmetic's dtype. The two-pass variance
+takes the mean's error only squared (Chan, Golub, LeVeque, The American Statistician 37, 1983), hence d^2 inside rho.
+To first order a relative error rho of v + eps moves z by z rho / 2. The 2u term is the subtraction, or its fused
+x*s + t form, the products and the bias. k counts low-precision tensors stored between normalization and y.
+
+A second bound takes E_v of the one-pass variance E[x^2] - E[x]^2, which loses u (m^2 + v) whatever v is: what is
+outside the first and inside the second computes the right formula in an unsafe way.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gn_deploy.reference import F64, Normalized, activate, affine, normalize
+from gn_deploy.spec import Activation, GroupNormSpec
+
+LANES = (8, 16, 32, 64)  # accumulators of real kernels: one SIMD register up to several of them
+REPLAY_FACTOR = 2.0  # a kernel's order is not one of the four replayed; measured worst ratio 0.63 of the bound in fp32
+SILU_LIPSCHITZ = 1.0998393194584  # max |d/dy y sigmoid(y)|, at y = 2.3994
+_SIGMOID_ULPS = 4.0  # exp to 2 ulp, one addition, one division; also covers rational approximations (absolute error)
+_VACUOUS = 0.5  # one-pass relative error of v + eps from which on a negative variance, so NaN, is possible
+
+
+class Format(NamedTuple):
+    """A floating-point format: unit roundoff (half the distance from 1 to the next number), extremes."""
+
+    u: float
+    largest: float
+    least: float
+    """The least subnormal."""
+
+
+FORMATS = {
+    "float64": Format(2.0**-53, float(np.finfo(np.float64).max), 2.0**-1074),
+    "float32": Format(2.0**-24, float(np.finfo(np.float32).max), 2.0**-149),
+    "float16": Format(2.0**-11, 65504.0, 2.0**-24),
+    "bfloat16": Format(2.0**-8, (2 - 2.0**-7) * 2.0**127, 2.0**-133),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The exact answer and how far off it one may be; three float64 arrays of x's shape.
+
+    1. ``two_pass`` <= ``one_pass`` everywhere.
+    2. Infinite where the arithmetic or the stored dtype overflows, so nothing can be said; ``one_pass`` is infinite
+       also where cancellation may leave nothing of the variance.
+    3. NaN where the exact answer is NaN.
+    """
+
+    reference: F64
+    two_pass: F64
+    one_pass: F64
+
+
+def bound(
+    x: ArrayLike, spec: GroupNormSpec, scale: ArrayLike | None = None, bias: ArrayLike | None = None, **options: Any
+) -> F64:
+    """``bounds(...).two_pass``: max |actual - reference| / bound at most 1 is a pass."""
+    return bounds(x, spec, scale, bias, **options).two_pass
+
+
+def bounds(
+    x: ArrayLike,
+    spec: GroupNormSpec,
+    scale: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
+    *,
+    dtype: str | None = None,
+    arithmetic: str | None = None,
+    stores: int = 0,
+    residual: ArrayLike | None = None,
+    modulation_scale: ArrayLike | None = None,
+    modulation_shift: ArrayLike | None = None,
+) -> Bounds:
+    """The oracle and its bounds for x and parameters as the runtime received them, already rounded.
+
+    ``dtype`` is the stored output's (default ``spec.dtype``), ``arithmetic`` the one sums are taken in (default
+    ``spec.stash_dtype``), ``stores`` is k. Shapes as ``reference.group_norm``. Two runtimes against each other: the
+    sum of both bounds.
+    """
+    stored = dtype or spec.dtype
+    parts = normalize(x, spec, residual=residual)
+    modulated = modulation_scale is not None or modulation_shift is not None
+    weight, offset = affine(spec, parts.x.shape[0], scale, bias, modulation_scale, modulation_shift)
+    with np.errstate(all="ignore"):
+        terms = _Terms(parts, weight, offset, spec, stored, arithmetic or spec.stash_dtype, stores + 2 * modulated)
+        mean_error = terms.mean_error()
+        safe = terms.bound(mean_error, terms.two_pass_error())
+        if residual is not None:  # the sum was rounded before the statistics: a backward error of every x
+            safe = safe + terms.rounded_input(FORMATS[stored].u)
+        unsafe = np.maximum(safe, terms.bound(mean_error, terms.one_pass_error(mean_error), _VACUOUS))
+        reference = activate(terms.y, spec.activation)
+    return Bounds(parts.back(reference), parts.back(safe), parts.back(unsafe))
+
+
+class _Terms:
+    """The named terms of the formula above, each (N, G, D, P) or broadcasting to it."""
+
+    def __init__(
+        self,
+        parts: Normalized,
+        weight: F64,
+        offset: F64,
+        spec: GroupNormSpec,
+        stored: str,
+        arithmetic: str,
+        stores: int,
+    ) -> None:
+        self.parts, self.spec, self.stores = parts, spec, stores
+        self.u = FORMATS[arithmetic].u
+        self.u_o, self.largest, least = FORMATS[stored]
+        self.half_least = least / 2
+        self.dtype = np.dtype(arithmetic)
+        self.n = parts.x.shape[2] * parts.x.shape[3]
+        self.log_n = math.ceil(math.log2(self.n))
+        self.r = 1 / np.sqrt(parts.var + spec.epsilon)
+        self.w, self.b = np.abs(weight), np.abs(offset)
+        self.wz = self.w * np.abs(parts.z)
+        self.y = parts.z * weight + offset
+
+    def mean_error(self) -> F64:
+        floor: F64 = self.log_n * self.u * np.abs(self.parts.x).mean(axis=(2, 3), keepdims=True)
+        return np.maximum(floor, self._replay(self.parts.x, self.parts.mean))
+
+    def two_pass_error(self) -> F64:
+        floor = (self.log_n + 3) * self.u * self.parts.var
+        return np.maximum(floor, self._replay(self.parts.x - self.parts.mean, self.parts.var, square=True))
+
+    def one_pass_error(self, mean_error: F64) -> F64:
+        mean = np.abs(self.parts.mean)
+        second = np.square(mean) + self.parts.var
+        floor = (3 * self.log_n + 4) * self.u * second
+        replay = self._replay(self.parts.x, second, square=True) + (2 * mean + mean_error) * mean_error
+        return np.maximum(floor, replay + 4 * self.u * second)  # two products, the difference, the division
+
+    def bound(self, mean_error: F64, var_error: F64, vacuous: float = math.inf) -> F64:
+        d = mean_error * self.r
+        rho = var_error * self.r**2 + d**2
+        x, u, u_o = np.abs(self.parts.x), self.u, self.u_o
+        size = self.wz + self.b
+        total = self.w * d + self.wz * rho / (2 * np.maximum(1 - rho, 0.1))  # 0.1: beyond it the expansion is void
+        total = total + 2 * u * (self.w * self.r * (x + np.abs(self.parts.mean)) + size)
+        total = total + u_o * np.abs(self.y) + self.stores * u_o * size + self.half_least
+        total = self._through_activation(total)
+        unknown = ~np.isfinite(rho) | (rho >= vacuous) | (np.abs(self.y) + total > self.largest)
+        return np.where(unknown & np.isfinite(self.y), np.inf, total)
+
+    def rounded_input(self, u_in: float) -> F64:
+        """What rounding each x by u_in may do: to itself, to the mean, and kappa times to the standard deviation."""
+        x = np.abs(self.parts.x)
+        kappa = np.sqrt(np.square(self.parts.mean) + self.parts.var) * self.r
+        moved = u_in * (self.w * self.r * (x + x.mean(axis=(2, 3), keepdims=True)) + self.wz * kappa)
+        return np.where(u_in * kappa > 1, np.inf, moved)
+
+    def _through_activation(self, total: F64) -> F64:
+        if self.spec.activation is not Activation.SILU:
+            return total  # ReLU is 1-Lipschitz and exact
+        a = np.abs(activate(self.y, Activation.SILU))
+        sigmoid = _SIGMOID_ULPS * self.u * np.abs(self.y)
+        # A sigmoid stored in low precision is one store more; in full precision the term is of the size of ``sigmoid``.
+        return SILU_LIPSCHITZ * total + sigmoid + self.u_o * 2 * a + self.half_least * (1 + np.abs(self.y))
+
+    def _replay(self, values: F64, exact: F64, *, square: bool = False) -> F64:
+        """REPLAY_FACTOR max_L |fl_L(mean of values or of their squares) - exact|, (N, G, 1, 1)."""
+        n, g = values.shape[:2]
+        flat: NDArray[Any] = values.reshape(n * g, self.n).astype(self.dtype)
+        flat = np.pad(flat, ((0, 0), (0, -self.n % LANES[-1])))
+        if square:
+            flat = flat * flat
+        worst = np.zeros((n, g, 1, 1))
+        for lanes in LANES:
+            sums = np.add.reduce(flat.reshape(n * g, -1, lanes), axis=1)
+            total = np.add.reduce(sums, axis=1).astype(np.float64).reshape(n, g, 1, 1)
+            worst = np.maximum(worst, np.abs(total / self.n - exact))
+        return REPLAY_FACTOR * worst

@@ -1,7 +1,9 @@
 """What a runtime is: something that says what it can do here, opens a model, and maybe builds an engine from it."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -95,3 +97,29 @@ class Runtime(Protocol):
 def cast_feeds(feeds: Mapping[str, Array], dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, Array]:
     """The feeds a model takes, contiguous and in its dtypes; extra names are dropped, missing ones raise KeyError."""
     return {name: np.ascontiguousarray(feeds[name], dtype=dtype) for name, dtype in dtypes.items()}
+
+
+def installed(*distributions: str) -> str | None:
+    """Version of the first of these distributions that is installed, without importing it; None when none is."""
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def one_line(error: BaseException | str, limit: int = 300) -> str:
+    """What a C++ library said, on one line: source paths, stack frames and blank space taken out."""
+    text = str(error) or type(error).__name__
+    text = re.sub(r"(Exception from|\bat) \S+\.(cpp|cc|h|hpp):\d+:?", " ", text)  # OpenVINO: where it was thrown
+    text = re.sub(r"(/[\w.+-]+)+\.(cpp|cc|h|hpp):\d+ ([^\n]*?\) )?", " ", text)  # ONNX Runtime: file, line, signature
+    text = re.sub(r"\s+", " ", text).strip()
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def precision_name(dtypes: Iterable[str]) -> str:
+    """The floating-point types of a model as one word, widest first: "float32", "float32+float16"."""
+    floats = {str(d) for d in dtypes} & {"float64", "float32", "float16", "bfloat16"}
+    order = ("float64", "float32", "float16", "bfloat16")
+    return "+".join(d for d in order if d in floats) or "float32"

@@ -1,0 +1,85 @@
+"""How a model gets into a runtime: as a self-contained proto, as bytes when they fit, or as a file."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from gn_deploy.errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+PROTOBUF_LIMIT = 2**31 - 2**24
+"""Bytes of weights beyond which a model cannot be one protobuf message (2 GiB), 16 MiB left for the graph itself."""
+
+
+def model_path(model: "ir.Model | Path | str") -> Path | None:
+    """The path when the model is given as one; None for an ``ir.Model``. InputError when there is no such file."""
+    if not isinstance(model, (str, Path)):
+        return None
+    path = Path(model)
+    if not path.is_file():
+        raise InputError(f"no such file: {path}", "give the path of an ONNX model")
+    return path
+
+
+def opened(model: "ir.Model | Path | str") -> "ir.Model":
+    """The model itself; a path is read, its weights staying on disk until they are asked for."""
+    import onnx_ir as ir
+
+    path = model_path(model)
+    if path is None:
+        assert isinstance(model, ir.Model)
+        return model
+    try:
+        return ir.load(path)
+    except Exception as error:  # protobuf, onnx_ir and the file system each raise their own
+        raise InputError(f"cannot read {path} as ONNX: {type(error).__name__}") from error
+
+
+def float_dtypes(model: "ir.Model") -> set[str]:
+    """Names of the element types of the model's inputs, outputs and weights ("float16", "int64", ...)."""
+    values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
+    types = [value.const_value.dtype if value.const_value is not None else value.dtype for value in values]
+    return {str(dtype.numpy()) for dtype in types if dtype is not None}
+
+
+def weight_bytes(model: "ir.Model") -> int:
+    """Bytes of all initializers, subgraphs included."""
+    tensors = (value.const_value for graph in model.graphs() for value in graph.initializers.values())
+    return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+
+def self_contained(model: "ir.Model") -> "ir.Model":
+    """A shallow clone whose external weights are in memory; the model itself is left as it is."""
+    import onnx_ir as ir
+
+    clone = model.clone()
+    ir.external_data.load_to_model(clone)
+    return clone
+
+
+def to_proto(model: "ir.Model | Path | str") -> "onnx.ModelProto":
+    """A ModelProto that holds every weight."""
+    import onnx_ir as ir
+
+    return ir.to_proto(self_contained(opened(model)))
+
+
+@contextmanager
+def as_file(model: "ir.Model | Path | str") -> Iterator[Path]:
+    """The model as a file: the path it was given as, or a temporary one (weights beside it when they are too large)."""
+    import onnx_ir as ir
+
+    path = model_path(model)
+    if path is not None:
+        yield path
+        return
+    assert isinstance(model, ir.Model)
+    with TemporaryDirectory(prefix="gn-deploy-") as folder:
+        path = Path(folder, "model.onnx")
+        ir.save(model, path, external_data="model.onnx.data" if weight_bytes(model) > PROTOBUF_LIMIT else None)
+        yield path

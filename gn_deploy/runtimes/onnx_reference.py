@@ -1,0 +1,125 @@
+"""onnx.reference with two-pass statistics, in the model's own types or promoted whole to float64."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gn_deploy.decision import Accepted, Rejected
+from gn_deploy.errors import InputError, UnavailableError
+from gn_deploy.runtimes.base import (
+    Array,
+    BuildResult,
+    Probe,
+    RuntimeFailure,
+    cast_feeds,
+    installed,
+    one_line,
+    precision_name,
+)
+from gn_deploy.runtimes.handover import float_dtypes, opened, self_contained
+from gn_deploy.runtimes.promote import promote
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+FLOAT32_INSIDE = ("AffineGrid", "CausalConvWithState", "GridSample", "LinearAttention", "MelWeightMatrix")
+"""Ops for which onnx.reference computes in float32 whatever the type: no float64 oracle."""
+
+
+class OnnxReferenceSession:
+    """NumPy, one node after the other.
+
+    With ``precision="float64"`` every number between the inputs and the outputs is float64: this is the oracle for
+    whole networks. It promises that the values in the file are taken exactly, that no float32 is stored on the way
+    (checked at every run), and relative error about 1e-15 per operation; not that discontinuous ops (Cast to int,
+    Floor, TopK, Resize nearest) fall on the side on which a float32 runtime falls.
+    """
+
+    runtime = "onnx-reference"
+
+    def __init__(self, model: "ir.Model", precision: str | None) -> None:
+        import onnx_ir as ir
+        from onnx_ir.passes.common import InlinePass
+
+        clone = self_contained(model)
+        self.precision = precision or precision_name(float_dtypes(model))
+        self._exact = precision == "float64"
+        try:
+            if clone.functions:
+                InlinePass()(clone)
+            if self._exact:
+                narrow = sorted({n.op_type for n in clone.graph.all_nodes() if n.op_type in FLOAT32_INSIDE})
+                if narrow:
+                    raise RuntimeFailure(f"onnx.reference computes {', '.join(narrow)} in float32: no float64 oracle")
+                promote(clone)
+            initializers = clone.graph.initializers
+            inputs = [value for value in clone.graph.inputs if value.name not in initializers]
+            self._dtypes = {str(v.name): np.dtype(v.dtype.numpy()) for v in inputs if v.dtype is not None}
+            self._outputs = [str(value.name) for value in clone.graph.outputs]
+            self._evaluator = _evaluator()(ir.to_proto(clone))
+        except RuntimeFailure:
+            raise
+        except Exception as error:  # NotImplementedError, RuntimeError, TypeError ... as the evaluator likes
+            raise RuntimeFailure(f"onnx.reference cannot open the model: {one_line(error)}") from error
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._evaluator is None:
+            raise RuntimeFailure("the onnx-reference session is closed")
+        given = cast_feeds(feeds, self._dtypes)
+        try:
+            with np.errstate(all="ignore"):  # overflow and NaN are results here, to be judged by others
+                values = self._evaluator.run(None, given, intermediate=True)
+        except Exception as error:
+            raise RuntimeFailure(f"onnx.reference failed: {one_line(error)}") from error
+        if self._exact:
+            for name, value in values.items():
+                if isinstance(value, np.ndarray) and value.dtype.name in ("float32", "float16", "bfloat16"):
+                    raise RuntimeFailure(f"value '{name}' came out in {value.dtype.name}, so this is no float64 oracle")
+        return {name: np.asarray(values[name]) for name in self._outputs}
+
+    def close(self) -> None:
+        self._evaluator = None
+
+
+class OnnxReference:
+    """``open`` takes an ``ir.Model`` or a path; local functions are inlined on a copy."""
+
+    name = "onnx-reference"
+
+    def probe(self) -> Probe:
+        found = installed("onnx")
+        build = Rejected("onnx.reference interprets models; nothing to build")
+        return Probe(self.name, found, Accepted() if found else Rejected("onnx is not installed: pip install onnx"), build)
+
+    def open(self, model: "ir.Model | Path", *, precision: str | None = None) -> OnnxReferenceSession:
+        if precision not in (None, "float64"):
+            raise InputError(
+                f"onnx-reference runs a model in its own types or in float64, not in {precision}",
+                "write the model in that type first: gn-deploy lower --target onnx:fp16",
+            )
+        return OnnxReferenceSession(opened(model), precision)
+
+    def build(self, model: Path, out: Path, **options: Any) -> BuildResult:
+        raise UnavailableError(self.probe().build.reason)
+
+
+def _evaluator() -> type[Any]:
+    """ReferenceEvaluator whose every instance, function bodies included, knows our operators."""
+    from onnx.reference import ReferenceEvaluator
+
+    from gn_deploy.runtimes import reference_ops, reference_windows
+
+    operators = [*reference_ops.OPS, *reference_windows.OPS]
+    for operator in operators:
+        operator.op_domain = ""
+
+    class Evaluator(ReferenceEvaluator):
+        def __init__(self, proto: Any, **options: Any) -> None:
+            super().__init__(proto, **{"new_ops": operators} | {k: v for k, v in options.items() if v is not None})
+
+    return Evaluator
+
+
+ONNX_REFERENCE = OnnxReference()

@@ -1,8 +1,14 @@
 """The result of a comparison as plain data: what was judged, where, how far off it was, and whether parity held."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
+
+from gn_deploy.errors import InputError
+
+T = TypeVar("T")
 
 SCHEMA_VERSION = 1
 """Of ``ParityReport.to_dict`` and so of report.json; raised when a field changes its meaning or goes away."""
@@ -109,6 +115,8 @@ class TaskVerdict:
     samples: int
     agreement_lower: float = float("nan")
     """Clopper-Pearson 95 % lower bound of the agreement."""
+    certified: int = 0
+    """Samples whose top-1 margin in the reference exceeds twice the largest difference: their class cannot change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,3 +148,54 @@ class ParityReport:
     @property
     def verdict(self) -> str:
         return "held" if self.held else "broken"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for strict JSON: enums as their words, NaN and Inf as None, no clock."""
+        plain: dict[str, Any] = _plain(asdict(self))
+        for runtime in plain["runtimes"]:
+            del runtime["seconds"]
+        return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "held": self.held} | plain
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "ParityReport":
+        """The inverse of ``to_dict`` up to NaN for every None; raises InputError for another schema version."""
+        if data.get("schema_version") != SCHEMA_VERSION:
+            raise InputError(f"schema_version {data.get('schema_version')}, this release reads {SCHEMA_VERSION}")
+        rows: dict[str, Any] = {
+            "runtimes": tuple(_row(RuntimeVerdict, r) for r in data["runtimes"]),
+            "sites": tuple(_row(SiteVerdict, r) for r in data["sites"]),
+            "outputs": tuple(_row(OutputVerdict, r) for r in data["outputs"]),
+            "tasks": tuple(_row(TaskVerdict, r) for r in data["tasks"]),
+            "unpaired": tuple(data["unpaired"]),
+            "engines": tuple(data["engines"]),
+        }
+        return _row(cls, dict(data) | rows)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, StrEnum):
+        return str(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    return value
+
+
+def _row(kind: type[T], data: Mapping[str, Any]) -> T:
+    """One dataclass from its plain data: unknown keys are ignored, missing ones take their default."""
+    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}  # type: ignore[arg-type]
+    if values.get("metrics"):
+        values["metrics"] = _row(Metrics, values["metrics"])
+    if "status" in values:
+        values["status"] = Status(values["status"])
+    if "cases" in values:
+        values["cases"] = {k: _number(v) for k, v in values["cases"].items()}
+    numbers = {f.name for f in fields(kind) if f.type is float}  # type: ignore[arg-type]
+    return kind(**{k: _number(v) if k in numbers else v for k, v in values.items()})
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)

@@ -1,4 +1,4 @@
-"""Right implementations of GroupNorm in float32 and lower, each with its own rounding; and wrong ones, one fault each."""
+"""Right implementations of GroupNorm, each with its own rounding; and wrong ones, one fault each."""
 
 from collections.abc import Callable
 from typing import Any

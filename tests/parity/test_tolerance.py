@@ -1,4 +1,4 @@
-"""The bound: no false alarm on right implementations, every seeded fault seen, and the numbers of its formula by hand."""
+"""The bound: no false alarm on right implementations, every seeded fault seen, its formula by hand."""
 
 import numpy as np
 import pytest

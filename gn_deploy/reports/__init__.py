@@ -1,10 +1,10 @@
 """Reports: a comparison as text, JSON, JUnit XML and one HTML page."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from gn_deploy.errors import UnavailableError
+from gn_deploy.graph.atomic import atomic
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.registry import Registry, Unavailable
 from gn_deploy.reports.base import ReportFile
@@ -23,32 +23,23 @@ REPORTS: Registry[ReportFile] = Registry(
 def write(
     report: ParityReport, directory: str | Path, *, on_skip: Callable[[str, str], None] | None = None
 ) -> list[Path]:
-    """Write every report file into ``directory`` (made if needed), each atomically, and return their paths.
+    """Write every report file into ``directory`` (made if needed) and return their paths; all of them appear or none.
 
     A report that needs a package this machine lacks is left out; ``on_skip(name, reason)`` hears of it.
     """
     directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    written = []
+    texts: dict[Path, str] = {}
     for name in REPORTS.names():
         entry = REPORTS.get(name)
         try:
             if isinstance(entry, Unavailable):
                 raise UnavailableError(entry.reason)
-            text = entry.render(report)
+            texts[directory / entry.filename] = entry.render(report)
         except UnavailableError as error:
             if on_skip is not None:
                 on_skip(name, str(error))
-            continue
-        written.append(_write(directory / entry.filename, text))
-    return written
-
-
-def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
+    directory.mkdir(parents=True, exist_ok=True)
+    with atomic(*texts) as files:
+        for file, text in zip(files, texts.values(), strict=True):
+            file.write(text.encode("utf-8"))
+    return list(texts)

@@ -95,11 +95,6 @@ def families(report: ParityReport) -> dict[str, dict[str, float]]:
     return table
 
 
-def size(count: int) -> str:
-    """Bytes for people."""
-    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
-
-
 def render(report: ParityReport) -> str:
     """The page; raises UnavailableError when jinja2 is not installed."""
     try:
@@ -122,7 +117,6 @@ def render(report: ParityReport) -> str:
         families=families(report),
         scale=scale,
         s=summary,
-        size=size,
     )
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate in a name has no UTF-8
 

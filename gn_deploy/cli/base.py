@@ -1,0 +1,125 @@
+"""What every verb shares: where text goes, what it answers, and the options that mean the same everywhere."""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+from gn_deploy.errors import ExitCode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from gn_deploy.passes.lower import SiteDecision
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+NoVerify = Annotated[
+    bool, typer.Option("--no-verify", help="Skip the check of every rewritten site against the float64 oracle.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a verb found out: the document that ``--json`` prints, if it was asked for, and the exit code."""
+
+    document: dict[str, Any]
+    exit_code: ExitCode = ExitCode.OK
+    json: bool = False
+
+
+class Verb(TyperCommand):
+    """A command during which nothing but its Answer can reach stdout.
+
+    Libraries, compilers and users' recipes print there when they like; while a verb runs, that goes to stderr.
+    """
+
+    def invoke(self, ctx: Any) -> Any:
+        with _stdout_to_stderr():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    try:
+        kept = os.dup(1)
+    except OSError:  # stdout is closed: there is nothing to protect
+        yield
+        return
+    try:
+        sys.stdout.flush()
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        with suppress(OSError):
+            os.dup2(kept, 1)
+        os.close(kept)
+
+
+def terminal(json: bool = False) -> "Console":
+    """The console for people, on stderr; silent with ``--json``. Not cut to 80 columns when it is not a terminal."""
+    from rich.console import Console
+
+    class Terminal(Console):
+        def on_broken_pipe(self) -> None:
+            """The reader of stderr went away; the work, and its exit code, go on."""
+            self.quiet = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+    width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "") or 160)
+    return Terminal(stderr=True, quiet=json, width=width, highlight=False, markup=False, emoji=False)
+
+
+def site_rows(decisions: "Iterable[SiteDecision]") -> list[dict[str, Any]]:
+    """What ``--json`` says of every GroupNorm and of what a target makes of it."""
+    return [
+        {
+            "name": d.site,
+            "form": d.form,
+            "num_groups": d.spec.num_groups,
+            "num_channels": d.spec.num_channels,
+            "epsilon": d.spec.epsilon,
+            "dtype": d.spec.dtype,
+            "rank": d.spec.rank,
+            "activation": str(d.spec.activation),
+            "module": d.module,
+            "source": d.source,
+            "decision": {"accepted": bool(d.decision), "form": d.wrote, "reason": d.decision.reason},
+        }
+        for d in decisions
+    ]
+
+
+def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
+    """The same for people; ``heading`` stands above the form each site gets, or why it stays."""
+    from rich.text import Text
+
+    from gn_deploy.reports.text import plain, table
+
+    def verdict(d: "SiteDecision") -> Text:
+        if d.decision:
+            return Text(d.wrote or d.decision.reason, style="green")
+        return Text(f"left alone: {plain(d.decision.reason)}", style="yellow")
+
+    lines = [
+        [
+            d.site,
+            d.form,
+            f"{d.spec.num_groups}×{d.spec.num_channels}",
+            f"{d.spec.epsilon:g}",
+            d.spec.dtype,
+            str(d.spec.activation),
+            d.module,
+            d.source,
+            verdict(d),
+        ]
+        for d in decisions
+    ]
+    columns = ("site", "form", "groups", "epsilon", "dtype", "activation", "module", "source", heading)
+    return table("", columns, lines)

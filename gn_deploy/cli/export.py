@@ -1,0 +1,48 @@
+"""export: a recipe's trained module to an ONNX file, verified against the module itself."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
+from gn_deploy.targets import Target
+
+
+def export(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe: models/NAME.py or a file of your own.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Where to write the ONNX file.")],
+    target: Annotated[str | None, typer.Option("--target", "-t", help="Also lower for this target.")] = None,
+    opset: Annotated[int | None, typer.Option("--opset", metavar="N", help="ONNX opset of the export.")] = None,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic/--static", help="Leave batch and image sizes open, or fix them.")
+    ] = True,
+    no_verify: NoVerify = False,
+    json: Json = False,
+) -> Answer:
+    """Export RECIPE to ONNX; with --target, its GroupNorms are written the way that runtime takes them."""
+    wanted = Target.parse(target) if target is not None else None
+
+    from gn_deploy import api
+    from gn_deploy.exporters.recipe import load_recipe
+    from gn_deploy.graph.io import save
+    from gn_deploy.reports.summary import plural
+
+    console = terminal(json)
+    with console.status("exporting" + ("" if no_verify else ", checking against the module")):
+        options: dict[str, Any] = {"opset": opset} if opset is not None else {}
+        exported = api.export(load_recipe(recipe), target=wanted, dynamic=dynamic, verify=not no_verify, **options)
+        save(exported.model, out)
+    version = exported.model.opset_imports.get("")
+    console.print(f"{out}: opset {version}, {plural(len(exported.decisions), 'GroupNorm')} for {wanted or 'onnx'}")
+    if exported.decisions:
+        console.print(site_table(exported.decisions, "written as"))
+    document = {
+        "recipe": recipe,
+        "target": str(wanted) if wanted else None,
+        "out": str(out),
+        "opset": version,
+        "verified": not no_verify,
+        "sites": site_rows(exported.decisions),
+    }
+    return Answer(document, json=json)

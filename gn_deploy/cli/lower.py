@@ -1,0 +1,67 @@
+"""lower: write every GroupNorm of a file the way a target runs it best, and prove that each is still the same."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
+from gn_deploy.errors import InputError
+from gn_deploy.targets import Target
+
+
+def lower(
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An ONNX file; it is never changed.")],
+    target: Annotated[
+        str,
+        typer.Option(
+            "--target", "-t", help=r"RUNTIME\[@VERSION]\[:DTYPE]\[+FORM], e.g. ort-cpu or tensorrt@10.8:fp16."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Where to write the result.")],
+    no_verify: NoVerify = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write OUT even when there is no GroupNorm to rewrite.")
+    ] = False,
+    json: Json = False,
+) -> Answer:
+    """Rewrite the GroupNorms of MODEL for a target; what cannot be proved equal is left as it was, with the reason."""
+    wanted = Target.parse(target)
+
+    from gn_deploy import api
+    from gn_deploy.graph.io import load, save
+    from gn_deploy.reports.summary import plural
+
+    console = terminal(json)
+    with console.status(f"lowering for {wanted}" + ("" if no_verify else ", checking every site")):
+        source = load(model)
+        before = source.opset_imports.get("")
+        lowered = api.lower(source, wanted, verify=not no_verify)
+        if not lowered.decisions and not force:
+            raise InputError(
+                f"'{model}' has no GroupNorm: nothing was written",
+                f"gn-deploy inspect {model} --why shows what came close; --force writes a copy all the same",
+            )
+        save(lowered.model, out)
+    rewritten = sum(bool(d.decision) and d.wrote is not None for d in lowered.decisions)
+    after = lowered.model.opset_imports.get("")
+    console.print(
+        f"{out}: {rewritten} of {plural(len(lowered.decisions), 'GroupNorm')} rewritten for {wanted}, "
+        + (f"opset {before} -> {after}" if before != after else f"opset {after}")
+    )
+    if lowered.decisions:
+        console.print(site_table(lowered.decisions, "written as"))
+    document = {
+        "target": str(wanted),
+        "out": str(out),
+        "written": True,
+        "verified": not no_verify,
+        "opset": {"before": before, "after": after},
+        "sites": site_rows(lowered.decisions),
+        "summary": {
+            "sites": len(lowered.decisions),
+            "rewritten": rewritten,
+            "kept": len(lowered.decisions) - rewritten,
+        },
+    }
+    return Answer(document, json=json)

@@ -1,0 +1,60 @@
+"""Types and shapes that a file does not say, inferred by onnx without handing it the weights."""
+
+from typing import TYPE_CHECKING
+
+from gn_deploy.graph.slots import INLINE_LIMIT, is_external, loaded, placeholder, swapped
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir as ir
+
+
+def infer_shapes(model: "ir.Model") -> None:
+    """Gives values of ``model`` that have no type or shape the one onnx infers; never changes one that is there.
+
+    Does nothing when nothing is missing. A model that onnx cannot infer stays as it is.
+    """
+    if not any(_lacks(value) for graph in model.graphs() for node in graph for value in node.outputs):
+        return
+    import onnx
+    import onnx_ir as ir
+
+    with swapped(model, _light):
+        proto = ir.to_proto(model)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception:  # onnx raises several kinds for models it cannot follow; shapes are a help, not a need
+        return
+    _fill(model.graph, inferred.graph)
+
+
+def _light(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol | None":
+    """Large weights are only named; small tensors, which may be shapes, are in memory."""
+    import onnx_ir as ir
+
+    if tensor.dtype == ir.DataType.STRING:
+        return None
+    if tensor.nbytes > INLINE_LIMIT:
+        return None if is_external(tensor) else placeholder(tensor, "weights")
+    return loaded(tensor)
+
+
+def _lacks(value: "ir.Value") -> bool:
+    return bool(value.name) and (value.shape is None or value.type is None)
+
+
+def _fill(graph: "ir.Graph", proto: "onnx.GraphProto") -> None:
+    import onnx_ir as ir
+
+    infos = {info.name: info for info in (*proto.value_info, *proto.output)}
+    for node, node_proto in zip(graph, proto.node, strict=True):
+        for value in node.outputs:
+            if _lacks(value) and value.name in infos:
+                found = ir.from_proto(infos[value.name])
+                value.type = value.type or found.type
+                value.shape = value.shape if value.shape is not None else found.shape
+        subgraphs = [a.g for a in node_proto.attribute if a.HasField("g")]
+        if subgraphs:
+            inner = (a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
+            for subgraph, subproto in zip(inner, subgraphs, strict=True):
+                _fill(subgraph, subproto)

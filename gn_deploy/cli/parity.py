@@ -35,7 +35,6 @@ def parity(
     """Judge whether B computes what A computes. Exit code 0 when parity held, 1 when it broke."""
     from gn_deploy import api
     from gn_deploy.reports import write
-    from gn_deploy.reports.as_json import document
     from gn_deploy.reports.text import show
 
     console = terminal(json)
@@ -52,7 +51,7 @@ def parity(
     if report is not None:
         for path in write(result, report, on_skip=lambda name, why: console.print(f"no {name} report: {why}")):
             console.print(f"wrote {path}")
-    return Answer(document(result), ExitCode.OK if result.held else ExitCode.PARITY_BROKEN, json)
+    return Answer(result.to_dict(), ExitCode.OK if result.held else ExitCode.PARITY_BROKEN, json)
 
 
 def _source(text: str) -> Any:

@@ -132,6 +132,11 @@ def number(value: float) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def percent(value: float) -> str:
+    """A share of 1 for people."""
+    return "–" if math.isnan(value) else f"{100 * value:.2f} %"
+
+
 def plural(count: int, word: str) -> str:
     return f"{count} {word}" if count == 1 else f"{count} {word}s"
 

@@ -13,8 +13,8 @@ from gn_deploy.reports.summary import (
     error,
     headline,
     number,
+    percent,
     place,
-    plural,
     problems,
     ratio,
     reason,
@@ -131,13 +131,13 @@ def _tasks(report: ParityReport) -> Table:
         [
             t.runtime,
             t.metric,
-            f"{t.reference_value:.4f}",
-            f"{t.value:.4f}",
-            f"{t.agreement:.2%}",
-            number(100 * t.agreement_lower) + " %",
-            str(t.samples),
+            percent(t.reference_value),
+            percent(t.value),
+            percent(t.agreement),
+            percent(t.agreement_lower),
+            f"{t.certified} of {t.samples}",
         ]
         for t in report.tasks
     ]
-    columns = ("runtime", "metric", ">reference", ">value", ">agreement", ">at least", ">samples")
-    return table(f"\nTask, {plural(len(report.tasks), 'runtime')}", columns, lines)
+    columns = ("runtime", "metric", ">reference", ">value", ">agreement", ">at least", ">certified samples")
+    return table("\nTask", columns, lines)

@@ -17,7 +17,7 @@ from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "from_files", "input_specs", "model_cases"]
+__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "from_files", "hands", "input_specs", "model_cases"]
 
 Array = NDArray[Any]
 IN_PLACE = ("normal", "offset", "constant", "small")
@@ -90,21 +90,23 @@ def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str
     With fewer slots than families several tensors come back, rotated until each family was in some slot.
     """
     dtype = dtype or spec.dtype
-    slots = shape[0] * spec.num_groups
     channels_last = spec.channel_axis == -1
     moved = (shape[0], shape[-1], *shape[1:-1]) if channels_last else tuple(shape)
-    n = int(np.prod(moved)) // slots
-    names = list(FAMILIES)
     tensors = []
-    for start in range(0, max(len(names), 1), slots):
-        x = np.empty((slots, n))
-        for i, name in enumerate(names):
-            rows = range((i - start) % len(names), slots, len(names))
-            if rows:
-                x[rows] = FAMILIES[name].draw(_rng(name, seed), (len(rows), n), spec.epsilon, dtype)
+    for hand in hands(shape, spec):
+        x = np.empty((len(hand), int(np.prod(moved)) // len(hand)))
+        for name in dict.fromkeys(hand):
+            rows = [i for i, held in enumerate(hand) if held == name]
+            x[rows] = FAMILIES[name].draw(_rng(name, seed), (len(rows), x.shape[1]), spec.epsilon, dtype)
         x = x.reshape(moved)
         tensors.append(np.ascontiguousarray(np.moveaxis(x, 1, -1) if channels_last else x).astype(dtype))
     return tensors
+
+
+def hands(shape: Sequence[int], spec: GroupNormSpec) -> list[list[str]]:
+    """For each tensor of ``deal`` the family's name in each of its (sample, group) slots."""
+    slots, names = shape[0] * spec.num_groups, list(FAMILIES)
+    return [[names[(start + i) % len(names)] for i in range(slots)] for start in range(0, len(names), slots)]
 
 
 def from_files(path: str | Path, specs: Sequence[InputSpec]) -> list[Case]:

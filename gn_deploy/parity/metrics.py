@@ -79,14 +79,14 @@ def ulp(values: F64, dtype: str) -> F64:
     return np.where(values == 0, form.least, units)
 
 
+def by_slot(array: NDArray[Any], spec: GroupNormSpec) -> NDArray[Any]:
+    """(N, C, ...) or (N, ..., C) as one row per (sample, group)."""
+    return np.moveaxis(array, spec.channel_axis, 1).reshape(array.shape[0] * spec.num_groups, -1)
+
+
 def _fit(a: F64, r: F64, bounds: F64, spec: GroupNormSpec | None) -> tuple[float, float]:
     """The worst slope and the worst offset of a = slope * r + offset over groups; NaN when no group has a spread."""
-    if spec is not None and a.ndim >= 2:
-        a, r, bounds = (np.moveaxis(v, spec.channel_axis, 1) for v in (a, r, bounds))
-        rows = a.shape[0] * spec.num_groups
-    else:
-        rows = 1
-    a, r, bounds = (v.reshape(rows, -1) for v in (a, r, bounds))
+    a, r, bounds = (v.reshape(1, -1) if spec is None else by_slot(v, spec) for v in (a, r, bounds))
     mean_a, mean_r = a.mean(1, keepdims=True), r.mean(1, keepdims=True)
     spread = np.square(r - mean_r).mean(1)
     kept = np.sqrt(spread) > _SIGNAL * bounds.max(1)

@@ -87,6 +87,8 @@ def bounds(
     dtype: str | None = None,
     arithmetic: str | None = None,
     stores: int = 0,
+    epsilon_rounding: float = 0.0,
+    parameter_rounding: float = 0.0,
     residual: ArrayLike | None = None,
     modulation_scale: ArrayLike | None = None,
     modulation_shift: ArrayLike | None = None,
@@ -94,8 +96,9 @@ def bounds(
     """The oracle and its bounds for x and parameters as the runtime received them, already rounded.
 
     ``dtype`` is the stored output's (default ``spec.dtype``), ``arithmetic`` the one sums are taken in (default
-    ``spec.stash_dtype``), ``stores`` is k. Shapes as ``reference.group_norm``. Two runtimes against each other: the
-    sum of both bounds.
+    ``spec.stash_dtype``), ``stores`` is k. ``epsilon_rounding`` and ``parameter_rounding`` are relative errors of
+    epsilon, and of scale and bias, that are not the arithmetic's (a file holds them in float32). Shapes as
+    ``reference.group_norm``. Two runtimes against each other: the sum of both bounds.
     """
     stored = dtype or spec.dtype
     parts = normalize(x, spec, residual=residual)
@@ -104,10 +107,12 @@ def bounds(
     with np.errstate(all="ignore"):
         terms = _Terms(parts, weight, offset, spec, stored, arithmetic or spec.stash_dtype, stores + 2 * modulated)
         mean_error = terms.mean_error()
-        safe = terms.bound(mean_error, terms.two_pass_error())
+        inexact = epsilon_rounding * spec.epsilon
+        safe = terms.bound(mean_error, terms.two_pass_error() + inexact, parameter_rounding)
         if residual is not None:  # the sum was rounded before the statistics: a backward error of every x
             safe = safe + terms.rounded_input(FORMATS[stored].u)
-        unsafe = np.maximum(safe, terms.bound(mean_error, terms.one_pass_error(mean_error), _VACUOUS))
+        one_pass = terms.one_pass_error(mean_error) + inexact
+        unsafe = np.maximum(safe, terms.bound(mean_error, one_pass, parameter_rounding, _VACUOUS))
         reference = activate(terms.y, spec.activation)
     return Bounds(parts.back(reference), parts.back(safe), parts.back(unsafe))
 
@@ -152,14 +157,14 @@ class _Terms:
         replay = self._replay(self.parts.x, second, square=True) + (2 * mean + mean_error) * mean_error
         return np.maximum(floor, replay + 4 * self.u * second)  # two products, the difference, the division
 
-    def bound(self, mean_error: F64, var_error: F64, vacuous: float = math.inf) -> F64:
+    def bound(self, mean_error: F64, var_error: F64, inexact: float, vacuous: float = math.inf) -> F64:
         d = mean_error * self.r
         rho = var_error * self.r**2 + d**2
         x, u, u_o = np.abs(self.parts.x), self.u, self.u_o
         size = self.wz + self.b
         total = self.w * d + self.wz * rho / (2 * np.maximum(1 - rho, 0.1))  # 0.1: beyond it the expansion is void
         total = total + 2 * u * (self.w * self.r * (x + np.abs(self.parts.mean)) + size)
-        total = total + u_o * np.abs(self.y) + self.stores * u_o * size + self.half_least
+        total = total + u_o * np.abs(self.y) + (self.stores * u_o + inexact) * size + self.half_least
         total = self._through_activation(total)
         unknown = ~np.isfinite(rho) | (rho >= vacuous) | (np.abs(self.y) + total > self.largest)
         return np.where(unknown & np.isfinite(self.y), np.inf, total)

@@ -1,0 +1,249 @@
+"""One GroupNorm on one runtime, judged on its own input and output: probed alone, and in place in the network."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gn_deploy.errors import GnDeployError, UnavailableError
+from gn_deploy.graph.cut import cut
+from gn_deploy.parity.cases import deal, hands
+from gn_deploy.parity.families import FAMILIES
+from gn_deploy.parity.metrics import by_slot, classify, measure
+from gn_deploy.parity.pairing import Pair, region
+from gn_deploy.parity.report import Metrics, SiteVerdict, Status
+from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
+from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from gn_deploy.forms.base import GroupNormSite, Parameter
+    from gn_deploy.runtimes.base import Runtime
+
+Array = NDArray[Any]
+MAX_PROBE = 1 << 22  # elements; a larger static shape is probed with one tensor, its slots shared by the families
+_SEVERITY = (Status.NOTRUN, Status.PASS, Status.WARN, Status.UNSTABLE, Status.NAN, Status.FAIL, Status.CRASH)
+_POINTWISE = frozenset(("Add", "Sub", "Mul", "Div"))
+_SPATIAL = {3: ((96,), (35,)), 4: ((12, 8), (5, 7)), 5: ((4, 6, 4), (3, 5, 2))}  # two sizes, nowhere square
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What one case says about one site."""
+
+    case: str
+    status: Status
+    metrics: Metrics | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """The user's own tolerance instead of the derived bound: |actual - reference| <= atol + rtol |reference|."""
+
+    atol: float = 0.0
+    rtol: float = 0.0
+
+    def replace(self, limits: Bounds) -> Bounds:
+        allowed = np.maximum(self.atol + self.rtol * np.abs(limits.reference), np.finfo(np.float64).tiny)
+        return Bounds(limits.reference, allowed, allowed)
+
+    def __str__(self) -> str:
+        return f"judged by atol={self.atol:g} rtol={self.rtol:g}, as asked"
+
+
+def worst(statuses: Iterable[Status]) -> Status:
+    """The most severe; NOTRUN when there is none."""
+    return max(statuses, key=_SEVERITY.index, default=Status.NOTRUN)
+
+
+def judge_arrays(
+    x: Array,
+    y: Array,
+    spec: GroupNormSpec,
+    scale: Array | None = None,
+    bias: Array | None = None,
+    *,
+    case: str,
+    hand: Sequence[str] | None = None,
+    precision: str = "",
+    stores: int = 0,
+    override: Override | None = None,
+) -> list[Evidence]:
+    """``y`` as the spec's answer to ``x``; one piece of evidence, or one per family of ``hand`` (the slots' families).
+
+    ``precision`` is what the runtime computes in when that is lower than y's dtype: parameters are rounded to it.
+    """
+    if x.shape != y.shape:
+        return [Evidence(case, Status.FAIL, None, f"the output has shape {y.shape}, the input {x.shape}")]
+    dtype = coarser(y.dtype.name, precision or y.dtype.name)
+    scale, bias = (None if p is None else np.asarray(p).astype(dtype) for p in (scale, bias))
+    arithmetic = coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32")
+    limits = bounds(x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores)
+    if override is not None:
+        limits = override.replace(limits)
+    if hand is None:
+        return [_evidence(case, y, limits, dtype, spec)]
+    rows = [by_slot(a, spec) for a in (y, limits.reference, limits.two_pass, limits.one_pass)]
+    slot = GroupNormSpec(1, rows[0].shape[1])
+    found = []
+    for name in dict.fromkeys(hand):
+        at = [i for i, held in enumerate(hand) if held == name]
+        mine, *limit = (array[at] for array in rows)
+        found.append(_evidence(f"{case} {name}", mine, Bounds(*limit), dtype, slot))
+    return found
+
+
+def probe(pair: Pair, model: "ir.Model", runtime: "Runtime", override: Override | None = None) -> list[Evidence]:
+    """The candidate's region alone on the runtime, on the families dealt over its groups.
+
+    NOTRUN with the reason where the region needs other values of the network, or its shape is only guessed and refused.
+    """
+    spec, site = pair.spec, pair.site
+    if is_dynamic(site.scale) or is_dynamic(site.bias):
+        return [Evidence("probe", Status.NOTRUN, reason="scale or bias is only known at run time")]
+    alone = cut(model, [pair.input], [pair.output])
+    if others := [str(v.name) for v in list(alone.graph.inputs)[1:]]:
+        return [Evidence("probe", Status.NOTRUN, reason=f"it also depends on {', '.join(others)}")]
+    entry = alone.graph.inputs[0]
+    if entry.dtype is None:
+        entry.dtype = _ir_dtype(spec.dtype)
+    dtype = str(entry.dtype.numpy())  # type: ignore[union-attr]
+    shape = probe_shapes(site, pair.input)[0]
+    found: list[Evidence] = []
+    try:
+        session = runtime.open(alone)
+        try:
+            precision = session.precision if session.precision in FLOAT_DTYPES else ""
+            for x, hand in zip(
+                deal(shape, spec, dtype=coarser(dtype, precision or dtype)), hands(shape, spec), strict=True
+            ):
+                x = x.astype(dtype)
+                y = session.run({str(entry.name): x})[str(pair.output.name)]
+                stores = low_precision_stores(pair, y.dtype.name)
+                found += judge_arrays(
+                    x, y, spec, channels(site.scale, spec), channels(site.bias, spec),
+                    case="probe", hand=hand, precision=precision, stores=stores, override=override,
+                )  # fmt: skip
+                if x.size > MAX_PROBE:
+                    break
+        finally:
+            session.close()
+    except UnavailableError as error:
+        return [Evidence("probe", Status.NOTRUN, reason=error.message)]
+    except GnDeployError as error:
+        guessed = pair.input.shape is None or any(not isinstance(d, int) for d in pair.input.shape)
+        return [*found, Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
+    return found
+
+
+def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Override | None = None) -> SiteVerdict:
+    """The worst of all evidence, with the reasons of everything that was left out."""
+    site, spec = pair.site, pair.site.spec
+    status = worst(e.status for e in evidence)
+    told = [e for e in evidence if e.status is status]
+    chief = max(told, key=lambda e: e.metrics.error_over_bound if e.metrics else math.inf, default=None)
+    reasons = dict.fromkeys(
+        [chief.reason if chief else "nothing to judge it on"]
+        + [f"{e.case} not run: {e.reason}" for e in evidence if e.status is Status.NOTRUN and e is not chief]
+        + [str(override)] * (override is not None)
+    )
+    return SiteVerdict(
+        site=site.name,
+        runtime=runtime,
+        status=status,
+        case=chief.case if chief else "",
+        metrics=chief.metrics if chief else None,
+        reason="; ".join(r for r in reasons if r),
+        form=pair.form,
+        num_groups=spec.num_groups,
+        num_channels=spec.num_channels,
+        epsilon=spec.epsilon,
+        dtype=spec.dtype,
+        module=site.module,
+        source=site.source,
+        cases={e.case: e.metrics.error_over_bound for e in evidence if e.metrics},
+    )
+
+
+def probe_shapes(site: "GroupNormSite", value: "ir.Value") -> list[tuple[int, ...]]:
+    """Shapes of x to probe with: the static one; two different ones when a dim is dynamic (equal for equal names)."""
+    spec = site.spec
+    known = [list(v.shape) for v in (value, site.input) if v.shape is not None]
+    rank = len(known[0]) if known else spec.rank or 4
+    dims: list[Any] = [
+        next((s[i] for s in known if len(s) == rank and isinstance(s[i], int)), None) for i in range(rank)
+    ]
+    dims[spec.channel_axis] = spec.num_channels
+    if None not in dims:
+        return [tuple(dims)]
+    batch = max(2, -(-len(FAMILIES) // spec.num_groups))  # a slot for every family, so that one tensor does
+    shapes = []
+    for more, spatial in enumerate(_SPATIAL.get(rank, ((2,) * (rank - 2), (3,) * (rank - 2)))):
+        sizes = [batch + more, *spatial]
+        sizes.insert(spec.channel_axis if spec.channel_axis == 1 else rank - 1, spec.num_channels)
+        named: dict[str, int] = {}
+        symbols = [getattr(d, "value", None) for d in known[0]] if known else [None] * rank
+        for i, symbol in enumerate(symbols):
+            if isinstance(symbol, str):
+                sizes[i] = named.setdefault(symbol, sizes[i])
+        shapes.append(tuple(s if d is None else d for d, s in zip(dims, sizes, strict=True)))
+    return shapes
+
+
+def channels(parameter: "Parameter | None", spec: GroupNormSpec, value: Array | None = None) -> Array | None:
+    """(C,) numbers of a parameter: its own array, else the ``value`` it had at run time; None when it is absent."""
+    if parameter is None:
+        return None
+    array = parameter.array if parameter.array is not None else value
+    assert array is not None, "a parameter only known at run time needs its value"
+    flat = np.asarray(array).reshape(-1)
+    return np.repeat(flat, spec.channels_per_group) if parameter.array is None and parameter.per_group else flat
+
+
+def is_dynamic(parameter: "Parameter | None") -> bool:
+    return parameter is not None and parameter.array is None
+
+
+def low_precision_stores(pair: Pair, dtype: str) -> int:
+    """k of the bound: tensors the candidate stores in low precision between normalization and output.
+
+    The ONNX function body of GroupNormalization, and any spelling with Mul and Add after it, stores two.
+    """
+    if dtype not in ("float16", "bfloat16"):
+        return 0
+    pointwise = sum(node.op_type in _POINTWISE for node in region(pair.input, pair.output) or ())
+    return min(max(2, pointwise - 1), 4)  # 4: subtraction, division, product, sum; the rest is about statistics
+
+
+def coarser(a: str, b: str) -> str:
+    return max(a, b, key=lambda dtype: FORMATS[dtype].u)
+
+
+def without_activation(pair: Pair) -> GroupNormSpec:
+    from gn_deploy.spec import Activation
+
+    return replace(pair.spec, activation=Activation.NONE)
+
+
+def _evidence(case: str, y: Array, limits: Bounds, dtype: str, spec: GroupNormSpec) -> Evidence:
+    status = classify(y, limits, dtype=dtype)
+    metrics = measure(y, limits.reference, limits.two_pass, dtype=dtype, spec=spec)
+    return Evidence(case, status, metrics, _REASONS.get(status, ""))
+
+
+_REASONS = {
+    Status.UNSTABLE: "outside the bound but inside that of a one-pass variance E[x^2] - E[x]^2: unsafe arithmetic",
+    Status.FAIL: "does not compute this GroupNorm",
+    Status.NAN: "NaN or Inf where the reference has a number, or the other way round",
+}
+
+
+def _ir_dtype(name: str) -> "ir.DataType":
+    import onnx_ir as ir
+
+    return ir.DataType.from_numpy(np.dtype(name))

@@ -1,0 +1,182 @@
+"""ONNX Runtime on its CPU, CUDA and TensorRT execution providers, never on another one than was asked for."""
+
+import ctypes
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gn_deploy.decision import Accepted, Rejected
+from gn_deploy.errors import InputError, UnavailableError
+from gn_deploy.runtimes.base import (
+    Array,
+    BuildResult,
+    Probe,
+    RuntimeFailure,
+    cast_feeds,
+    installed,
+    one_line,
+    precision_name,
+)
+from gn_deploy.runtimes.handover import PROTOBUF_LIMIT, as_file, float_dtypes, model_path, opened, to_proto, weight_bytes
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
+OPTIMIZATIONS = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
+BFLOAT16 = 16
+"""onnx.TensorProto.BFLOAT16: carried by OrtValue as its bits, because NumPy has no such type."""
+
+
+class OrtSession:
+    """One InferenceSession.
+
+    ``precision`` is the type the model is written in. The CPU provider has no float16 kernels for most operators: it
+    computes them in float32 between casts that it inserts, which also hides an overflow inside a chain of nodes.
+    """
+
+    def __init__(
+        self, runtime: str, provider: str, model: "ir.Model | Path", optimization: str, threads: int | None
+    ) -> None:
+        import onnxruntime as ort
+
+        self.runtime = runtime
+        self.precision = precision_name(float_dtypes(opened(model)))
+        options = ort.SessionOptions()
+        options.log_severity_level = 3
+        if optimization not in OPTIMIZATIONS:
+            raise InputError(f"unknown graph optimization '{optimization}'", f"one of {', '.join(OPTIMIZATIONS)}")
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{OPTIMIZATIONS[optimization]}")
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        try:
+            self._session = _session(model, options, provider)
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+            raise RuntimeFailure(_refusal(error)) from error
+        active = self._session.get_providers()
+        if provider not in active:
+            raise UnavailableError(
+                f"ONNX Runtime fell back to {active[0]} where {provider} was asked for",
+                "its CUDA or TensorRT libraries could not be loaded",
+            )
+        self._dtypes = {node.name: _dtype(node.type) for node in self._session.get_inputs()}
+        self._names = [node.name for node in self._session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        if self._session is None:
+            raise RuntimeFailure(f"the {self.runtime} session is closed")
+        given = {name: _to_ort(array) for name, array in cast_feeds(feeds, self._dtypes).items()}
+        try:
+            values = self._session.run_with_ort_values(None, given)
+        except Exception as error:
+            raise RuntimeFailure(f"ONNX Runtime failed: {one_line(error)}") from error
+        return {name: _from_ort(value) for name, value in zip(self._names, values, strict=True)}
+
+    def close(self) -> None:
+        self._session = None
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxRuntime:
+    """``open`` takes an ``ir.Model`` or a path. What ONNX Runtime supports of the model decides, node by node, what a
+    GPU provider runs; the rest goes to the CPU provider, as it does in production."""
+
+    name: str
+    provider: str
+
+    def probe(self) -> Probe:
+        found = installed(*DISTRIBUTIONS)
+        build = Rejected("ONNX Runtime compiles when it opens a model; nothing to build")
+        if found is None:
+            return Probe(self.name, None, Rejected("onnxruntime is not installed: pip install onnxruntime"), build)
+        if self.provider == "CPUExecutionProvider":
+            return Probe(self.name, found, Accepted(), build, self.provider)
+        import onnxruntime as ort
+
+        offered = ort.get_available_providers()
+        if self.provider in offered:
+            return Probe(self.name, found, Accepted(), build, self.provider)
+        reason = f"{self.provider} is not in this build of ONNX Runtime: pip install onnxruntime-gpu"
+        return Probe(self.name, found, Rejected(reason), build, f"offers {', '.join(offered)}")
+
+    def open(
+        self,
+        model: "ir.Model | Path",
+        *,
+        precision: str | None = None,
+        optimization: str = "all",
+        threads: int | None = None,
+    ) -> OrtSession:
+        """``optimization`` is one of none, basic, extended, all; ``threads`` within one operator, None for all cores."""
+        if not (probe := self.probe()).run:
+            raise UnavailableError(f"{self.name}: {probe.run.reason}")
+        session = OrtSession(self.name, self.provider, model, optimization, threads)
+        if precision not in (None, session.precision):
+            raise InputError(
+                f"the model is written in {session.precision} and ONNX Runtime runs it as written, not in {precision}",
+                "write the model in that type first: gn-deploy lower --target ort-cpu:fp16",
+            )
+        return session
+
+    def build(self, model: Path, out: Path, **options: Any) -> BuildResult:
+        raise UnavailableError(self.probe().build.reason)
+
+
+def _session(model: "ir.Model | Path", options: Any, provider: str) -> Any:
+    import onnxruntime as ort
+
+    path = model_path(model)
+    if path is None and weight_bytes(opened(model)) <= PROTOBUF_LIMIT:
+        return ort.InferenceSession(to_proto(model).SerializeToString(), options, providers=[provider])
+    with as_file(model) as file:
+        return ort.InferenceSession(str(file), options, providers=[provider])
+
+
+def _refusal(error: Exception) -> str:
+    text = str(error)
+    missing = re.search(r"Could not find an implementation for (\S+) node with name '([^']*)'", text)
+    if missing:
+        where = f" at node '{missing[2]}'" if missing[2] else ""
+        return f"ONNX Runtime has no kernel for {missing[1]} on these element types{where}"
+    return f"ONNX Runtime cannot open the model: {one_line(error)}"
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    """From "tensor(float16)"."""
+    import ml_dtypes
+
+    name = text.removeprefix("tensor(").removesuffix(")")
+    known = {"float": np.float32, "double": np.float64, "bfloat16": ml_dtypes.bfloat16, "string": np.object_}
+    try:
+        return np.dtype(known.get(name, name))
+    except TypeError:
+        raise RuntimeFailure(f"inputs of type {text} are not supported here") from None
+
+
+def _to_ort(array: Array) -> Any:
+    import onnxruntime as ort
+
+    if array.dtype.name == "bfloat16":
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), BFLOAT16)
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _from_ort(value: Any) -> Array:
+    if value.data_type() != "tensor(bfloat16)":
+        return np.asarray(value.numpy())
+    import ml_dtypes
+
+    if value.device_name() != "cpu":
+        raise RuntimeFailure("a bfloat16 output stayed on the GPU, from where it cannot be read")
+    count = value.tensor_size_in_bytes() // 2
+    bits = np.ctypeslib.as_array((ctypes.c_uint16 * count).from_address(value.data_ptr())).copy()
+    return bits.view(ml_dtypes.bfloat16).reshape(value.shape())
+
+
+CPU = OnnxRuntime("onnxruntime", "CPUExecutionProvider")
+CUDA = OnnxRuntime("ort-cuda", "CUDAExecutionProvider")
+TENSORRT = OnnxRuntime("ort-tensorrt", "TensorrtExecutionProvider")

@@ -24,8 +24,8 @@ T = TypeVar("T")
 TestData = tuple[dict[str, NDArray[Any]], NDArray[Any]]
 """Arrays by input name, and the labels; the first axis of each counts the samples."""
 
-FOLDER = Path("models")
-"""Where a bare name is looked for, from the working directory."""
+FOLDERS = (Path("models"), Path(__file__).parents[2] / "models")
+"""Where a bare name is looked for: from the working directory, then in the checkout this package runs from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Recipe:
 
 
 def load_recipe(path_or_name: str | Path) -> Recipe:
-    """The recipe in a file, or in ``models/NAME.py`` of the working directory for a bare name.
+    """The recipe in a file, or for a bare name in ``models/NAME.py`` of one of ``FOLDERS``.
 
     Raises InputError when the file is missing or does not do what a recipe does, naming file, line and exception;
     UnavailableError when it imports a package that is not installed.
@@ -87,7 +87,8 @@ def recipe_subject(recipe: Recipe) -> "tuple[nn.Module, tuple[str, ...], tuple[s
 def _find(path_or_name: str | Path) -> Path:
     path = Path(path_or_name)
     if path.suffix == "" and path.parent == Path() and not path.is_file():
-        path = FOLDER / f"{path}.py"
+        places = [folder / f"{path}.py" for folder in FOLDERS]
+        path = next((place for place in places if place.is_file()), places[0])
     if path.is_dir():
         raise InputError(f"'{path}' is a folder, not a recipe", "give one Python file")
     if not path.is_file():

@@ -84,7 +84,7 @@ def run(args: Sequence[str]) -> int:
     except typer.Exit as done:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
-        _say("interrupted", "nothing half-written is left behind")
+        print("interrupted: nothing half-written is left behind", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except Exception as error:
         if debug:

@@ -1,41 +1,37 @@
 """What a form is: one way of writing Group Normalization as ONNX nodes, read and written by the same file."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
+import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.decision import Decision
+from gn_deploy.affine import Affine, follow
+from gn_deploy.affine import Parameter as Parameter
+from gn_deploy.decision import Decision, Rejected
+from gn_deploy.errors import InputError
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.provenance import module_path, source_line
+from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
+from gn_deploy.views import GroupView
 
-if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from gn_deploy.graph.facts import Facts
-    from gn_deploy.graph.splice import Builder
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """A scale or a bias as the graph holds it: a known array, a value of the graph, or both.
-
-    ``array`` is (C,) in the graph's dtype, already folded, None when only known at run time.
-    ``value`` is the graph's own tensor holding it, None when it had to be computed.
-    ``per_group`` is True when ``value`` has one number per group (ONNX GroupNormalization-18).
-    """
-
-    array: NDArray[np.generic] | None = None
-    value: "ir.Value | None" = None
-    per_group: bool = False
+DTYPES = {
+    "float32": ir.DataType.FLOAT,
+    "float16": ir.DataType.FLOAT16,
+    "bfloat16": ir.DataType.BFLOAT16,
+    "float64": ir.DataType.DOUBLE,
+}
+_NAMES = {onnx: name for name, onnx in DTYPES.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupNormSite:
     """A GroupNormSpec at a place in a graph.
 
-    1. ``nodes`` are exactly the nodes that compute the normalization, in graph order; ``output`` is the last one's.
+    1. ``nodes`` are exactly the nodes that compute the normalization; ``output`` is the last one's.
     2. ``epilogue`` are the activation nodes that follow, when ``spec.activation`` says so; they are not in ``nodes``.
     3. ``scale`` and ``bias`` are None when absent, that is 1 and 0.
     """
@@ -43,22 +39,22 @@ class GroupNormSite:
     spec: GroupNormSpec
     form: str
     name: str
-    input: "ir.Value"
-    output: "ir.Value"
+    input: ir.Value
+    output: ir.Value
     scale: Parameter | None
     bias: Parameter | None
-    nodes: tuple["ir.Node", ...]
-    epilogue: tuple["ir.Node", ...] = ()
+    nodes: tuple[ir.Node, ...]
+    epilogue: tuple[ir.Node, ...] = ()
     module: str = ""
     """Path of the module in the source model, from the exporter's metadata."""
     source: str = ""
     """Source line, from the exporter's metadata."""
     notes: tuple[str, ...] = ()
     """What a reader should know, for example that the file computes a one-pass variance."""
-    graph: "ir.Graph | ir.Function | None" = field(default=None, repr=False)
+    graph: ir.Graph | ir.Function | None = field(default=None, repr=False)
 
     @property
-    def final_output(self) -> "ir.Value":
+    def final_output(self) -> ir.Value:
         """The value after the activation."""
         return self.epilogue[-1].outputs[0] if self.epilogue else self.output
 
@@ -84,12 +80,195 @@ class Form(Protocol):
 
     name: str
     roots: Sequence[str]
-    """Op types ("Add", "GroupNormalization") at which ``read`` may be asked."""
+    """Op types ("InstanceNormalization") at which ``read`` may be asked."""
 
-    def read(self, node: "ir.Node", facts: "Facts") -> GroupNormSite | NearMiss | None: ...
+    def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None: ...
 
-    def write(self, site: GroupNormSite, builder: "Builder") -> "ir.Value": ...
+    def write(self, site: GroupNormSite, builder: Builder) -> ir.Value: ...
 
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision: ...
 
     def min_opset(self, spec: GroupNormSpec) -> int: ...
+
+
+Applied = tuple[Parameter | None, Parameter | None]
+"""Scale and bias that the normalizing op itself applies."""
+
+
+def complete(
+    form: str,
+    core: ir.Node,
+    views: Sequence[GroupView] | Rejected,
+    facts: Facts,
+    *,
+    epsilon: float,
+    stash: str | None = None,
+    nodes: Sequence[ir.Node] = (),
+    applied: Callable[[GroupView], Applied | Rejected] = lambda _view: (None, None),
+    closed: bool = False,
+    notes: tuple[str, ...] = (),
+    progress: int = 1,
+) -> GroupNormSite | NearMiss:
+    """The site whose normalized value is the output of ``core``: the view with the most complete affine, nearest first.
+
+    ``applied`` tells the scale and bias that ``core`` itself applies; ``closed`` that what follows is not looked at.
+    """
+
+    def miss(reason: str) -> NearMiss:
+        return NearMiss(core.name or str(core.outputs[0].name), form, reason, progress)
+
+    if isinstance(views, Rejected):
+        return miss(views.reason)
+    best: tuple[GroupView, Affine] | None = None
+    why = "the normalized value does not come back to the shape and type of the input"
+    for view in views:
+        own = applied(view)
+        if isinstance(own, Rejected):
+            why = own.reason
+            continue
+        affine = Affine(core.outputs[0], (), *own) if closed else follow(core.outputs[0], view, facts, *own)
+        if affine is not None and (best is None or affine.completeness > best[1].completeness):
+            best = view, affine
+    if best is None:
+        return miss(why)
+    view, affine = best
+    dtype = _NAMES.get(facts.dtype(view.source) or _parameter_dtype(affine) or ir.DataType.UNDEFINED)
+    if dtype is None:
+        return miss(f"the type of '{view.source.name}' is not known to be a floating-point type")
+    try:
+        spec = GroupNormSpec(
+            num_groups=view.num_groups,
+            num_channels=view.num_channels,
+            epsilon=shortest(epsilon),
+            rank=len(view.shape),
+            dtype=dtype,
+            stash_dtype=stash or ("float64" if dtype == "float64" else "float32"),
+            channel_axis=view.channel_axis,
+        )
+    except InputError as error:
+        return miss(error.message)
+    found = dict.fromkeys([*view.nodes, *nodes, core, *affine.nodes])
+    return GroupNormSite(
+        spec=spec,
+        form=form,
+        name=core.name or str(core.outputs[0].name),
+        input=view.source,
+        output=affine.output,
+        scale=affine.scale,
+        bias=affine.bias,
+        nodes=tuple(found),
+        module=module_path(core),
+        source=source_line(core),
+        notes=notes,
+        graph=core.graph,
+    )
+
+
+def shortest(epsilon: float) -> float:
+    """The decimal a float32 stands for (1e-05, not 9.999999747378752e-06); writing it gives the same float32 back."""
+    single = np.float32(epsilon)
+    return float(str(single)) if float(single) == epsilon else epsilon
+
+
+def dtype_name(dtype: ir.DataType | None) -> str | None:
+    return None if dtype is None else _NAMES.get(dtype)
+
+
+def per_group(array: NDArray[np.generic], view: GroupView) -> Parameter:
+    """One number per group, repeated for the group's channels."""
+    return Parameter(np.repeat(array.reshape(-1), view.num_channels // view.num_groups))
+
+
+def enter(site: GroupNormSite, builder: Builder) -> ir.Value:
+    """The input as (N, C, ...): transposed first when the site is channels last."""
+    if site.spec.channel_axis == 1 or site.spec.rank == 2:
+        return site.input
+    rank = _rank(site)
+    return builder.op("Transpose", [site.input], {"perm": [0, rank - 1, *range(1, rank - 1)]}, dtype=site.input.dtype)
+
+
+def leave(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
+    """The inverse of ``enter``."""
+    if site.spec.channel_axis == 1 or site.spec.rank == 2:
+        return value
+    rank = _rank(site)
+    return builder.op("Transpose", [value], {"perm": [0, *range(2, rank), 1]}, dtype=site.input.dtype)
+
+
+def parameter(
+    site: GroupNormSite, which: str, shape: Sequence[int], builder: Builder, *, neutral: bool = False
+) -> ir.Value | None:
+    """``scale`` or ``bias`` in ``shape`` (C elements); the graph's own tensor where it already has that shape.
+
+    Absent parameters are None, or ones and zeros when ``neutral``.
+    """
+    held: Parameter | None = getattr(site, which)
+    spec, dtype = site.spec, DTYPES[site.spec.dtype]
+    wanted = [int(s) for s in shape]
+    if held is None:
+        if not neutral:
+            return None
+        fill = np.full(wanted, 1 if which == "scale" else 0, dtype.numpy())
+        return builder.constant(fill, which, dtype)
+    value = held.value
+    if held.array is not None:
+        same = value is not None and not held.per_group and value.shape is not None and list(value.shape) == wanted
+        if same and value is not None and value.dtype == dtype:
+            return value
+        return builder.constant(held.array.astype(dtype.numpy()).reshape(wanted), which, dtype)
+    assert value is not None
+    if held.per_group:
+        rows = builder.op("Reshape", [value, builder.ints([spec.num_groups, 1], f"{which}_rows")])
+        sizes = builder.ints([spec.num_groups, spec.channels_per_group], f"{which}_sizes")
+        value = builder.op("Expand", [rows, sizes])
+    elif len(wanted) == 1:
+        return value
+    return builder.op("Reshape", [value, builder.ints(wanted, f"{which}_shape")])
+
+
+def apply_affine(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
+    """Mul and Add by the site's scale and bias, where present, on a value (N, C, ...)."""
+    shape = [site.spec.num_channels] + [1] * (_rank(site) - 2)
+    for which, op in (("scale", "Mul"), ("bias", "Add")):
+        operand = parameter(site, which, shape, builder)
+        if operand is not None:
+            value = builder.op(op, [value, operand], dtype=site.input.dtype)
+    return value
+
+
+def grouped(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
+    """(N, C, ...) as (N, G, elements of a group)."""
+    shape = builder.ints([0, site.spec.num_groups, -1], "groups")
+    return builder.op("Reshape", [value, shape], dtype=site.input.dtype)
+
+
+def ungrouped(site: GroupNormSite, value: ir.Value, like: ir.Value, builder: Builder) -> ir.Value:
+    """(N, G, elements of a group) as (N, C, ...) again: by constants if at most one size is unknown, else by Shape."""
+    known = site.input.shape
+    spatial: list[int] | None = None
+    if known is not None:
+        inner = list(known)[1:-1] if site.spec.channel_axis == -1 else list(known)[2:]
+        unknown = [d for d in inner if not isinstance(d, int)]
+        if len(unknown) <= 1 and 0 not in inner:
+            spatial = [d if isinstance(d, int) else -1 for d in inner]
+    if spatial is not None:
+        shape = builder.ints([0, site.spec.num_channels, *spatial], "shape")
+    else:
+        shape = builder.op("Shape", [like], dtype=ir.DataType.INT64)
+    return builder.op("Reshape", [value, shape], dtype=site.input.dtype)
+
+
+def known_rank(spec: GroupNormSpec) -> Decision | None:
+    """Rejected when a form that needs the rank does not know it."""
+    return Rejected("the rank of the input is not known") if spec.rank is None else None
+
+
+def _rank(site: GroupNormSite) -> int:
+    assert site.spec.rank is not None, "a form's `legal` asks for the rank before it writes"
+    return site.spec.rank
+
+
+def _parameter_dtype(affine: Affine) -> ir.DataType | None:
+    held = affine.scale or affine.bias
+    return None if held is None or held.array is None else ir.DataType.from_numpy(held.array.dtype)
+

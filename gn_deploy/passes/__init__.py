@@ -1,1 +1,1 @@
-"""TODO"""
+"""Passes over ONNX graphs that know Group Normalization."""

@@ -1,0 +1,145 @@
+"""Scale and bias: what a Mul or an Add after a normalization means per channel, and how far it belongs to it."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from gn_deploy.graph.dims import Dim, Shape
+from gn_deploy.graph.facts import Facts
+from gn_deploy.views import VIEW_OPS, GroupView, returns_to
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A scale or a bias as the graph holds it: a known array, a value of the graph, or both.
+
+    ``array`` is (C,) in the graph's dtype, already folded, None when only known at run time.
+    ``value`` is the graph's own tensor holding it, None when it had to be computed.
+    ``per_group`` is True when ``value`` has one number per group (ONNX GroupNormalization-18).
+    """
+
+    array: NDArray[np.generic] | None = None
+    value: ir.Value | None = None
+    per_group: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """Where a normalized value is back in the input's shape, with what was applied to it on the way."""
+
+    output: ir.Value
+    nodes: tuple[ir.Node, ...]
+    scale: Parameter | None = None
+    bias: Parameter | None = None
+
+    @property
+    def completeness(self) -> int:
+        return (self.scale is not None) + (self.bias is not None)
+
+
+def sole_consumer(value: ir.Value) -> ir.Node | None:
+    """The only reader of a value that is not also a graph output."""
+    uses = value.uses()
+    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
+
+
+def follow(
+    normalized: ir.Value,
+    view: GroupView,
+    facts: Facts,
+    scale: Parameter | None = None,
+    bias: Parameter | None = None,
+) -> Affine | None:
+    """The furthest value after ``normalized`` that has the shape and type of ``view.source`` again.
+
+    1. On the way: reshapes, casts, at most one Mul and one Add by one number per channel, in this order.
+    2. ``scale`` and ``bias`` are what the normalization itself applied; constants are folded into one.
+    3. A value with a second reader ends the way: whoever reads it must still find it.
+    """
+    state = Affine(normalized, (), scale, bias)
+    best: Affine | None = None
+    wanted = facts.dtype(view.source)
+    graph = normalized.producer().graph if normalized.producer() else None  # type: ignore[union-attr]
+    scaled = shifted = False
+    while True:
+        shape = facts.shape(state.output)
+        if returns_to(view, shape) and facts.dtype(state.output) in (None, wanted):
+            best = replace(state, scale=_unless(state.scale, 1.0), bias=_unless(state.bias, 0.0))
+        node = sole_consumer(state.output)
+        if node is None or node.domain or shape is None or node.graph is not graph:
+            return best
+        ahead = replace(state, output=node.outputs[0], nodes=(*state.nodes, node))
+        if node.op_type in VIEW_OPS and node.inputs[0] is state.output:
+            if node.op_type == "Cast" and facts.dtype(ahead.output) != wanted:
+                return best
+            state = ahead
+            continue
+        if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2:
+            return best
+        operand = node.inputs[1] if node.inputs[0] is state.output else node.inputs[0]
+        parameter = None if operand is None else per_channel(operand, shape, view, facts)
+        if parameter is None or shifted or (scaled and node.op_type == "Mul"):
+            return best
+        folded = _fold(state, parameter, node.op_type)
+        if folded is None:
+            return best
+        state = replace(ahead, scale=folded[0], bias=folded[1])
+        scaled, shifted = True, node.op_type == "Add"
+
+
+def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) -> Parameter | None:
+    """``operand`` as one number per channel when it is broadcast against a value of ``shape``; None when it is not."""
+    axes = view.axes_of(view.num_channels, shape)
+    count = view.num_channels
+    if axes is None and view.channel_axis == 1:  # (N, G, elements of a group): one number per group can still be told
+        axes, count = view.axes_of(view.num_groups, shape), view.num_groups
+    own = facts.shape(operand)
+    if axes is None or own is None or len(own) > len(shape):
+        return None
+    aligned = (Dim(1),) * (len(shape) - len(own)) + own
+    if any(d != Dim(1) for i, d in enumerate(aligned) if i not in axes):
+        return None
+    array = facts.constant(operand)
+    if array is not None:
+        sizes = [shape[i].known or 1 for i in axes]
+        inner = array.reshape([aligned[i].known or 1 for i in axes])
+        whole = np.repeat(np.broadcast_to(inner, sizes).reshape(-1), view.num_channels // count)
+        return Parameter(array=whole, value=operand if array.size == view.num_channels else None)
+    vector = _vector_behind(operand, count, facts)
+    return None if vector is None else Parameter(value=vector, per_group=count != view.num_channels)
+
+
+def _vector_behind(operand: ir.Value, channels: int, facts: Facts) -> ir.Value | None:
+    """The (C,) tensor of which a run-time operand is a reshape; anything else may differ from sample to sample."""
+    value: ir.Value | None = operand
+    while value is not None:
+        if facts.shape(value) == (Dim(channels),):
+            return value
+        node = value.producer()
+        value = node.inputs[0] if node is not None and node.op_type in VIEW_OPS - {"Cast"} else None
+    return None
+
+
+def _unless(held: Parameter | None, neutral: float) -> Parameter | None:
+    """None for a parameter known to change nothing."""
+    return None if held is None or (held.array is not None and bool(np.all(held.array == neutral))) else held
+
+
+def _fold(state: Affine, parameter: Parameter, op: str) -> tuple[Parameter | None, Parameter | None] | None:
+    """Scale and bias after one more Mul or Add; None when a run-time value would have to be folded."""
+    scale, bias = state.scale, state.bias
+    if op == "Add":
+        summed = parameter if bias is None else _combine(bias, parameter, np.add)
+        return None if summed is None else (scale, summed)
+    product = parameter if scale is None else _combine(scale, parameter, np.multiply)
+    shifted = bias if bias is None else _combine(bias, parameter, np.multiply)
+    return None if product is None or (bias is not None and shifted is None) else (product, shifted)
+
+
+def _combine(a: Parameter, b: Parameter, how: "np.ufunc") -> Parameter | None:
+    if a.array is None or b.array is None:
+        return None
+    folded = how(a.array.astype(np.float64), b.array.astype(np.float64))  # rounded once, to the graph's dtype
+    return Parameter(array=folded.astype(b.array.dtype))

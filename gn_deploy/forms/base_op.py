@@ -1,0 +1,70 @@
+"""Reading the GroupNormalization op of ONNX: scale and bias per group before opset 21, per channel since."""
+
+import numpy as np
+import onnx_ir as ir
+
+from gn_deploy.errors import InputError
+from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete
+from gn_deploy.graph.facts import Facts
+from gn_deploy.spec import GroupNormSpec
+from gn_deploy.views import GroupView
+
+
+def read_op(
+    form: str, node: ir.Node, facts: Facts, *, per_group: bool, stash: str | None
+) -> GroupNormSite | NearMiss:
+    """A GroupNormalization node of either kind; what ONNX does not allow is the file's error, not a near miss."""
+    where = f"GroupNormalization '{node.name or node.outputs[0].name}'"
+    if len(node.inputs) != 3 or None in node.inputs:
+        raise InputError(f"{where} has {len(node.inputs)} inputs, 3 were needed", "x, scale and bias")
+    x = node.inputs[0]
+    assert x is not None
+    groups = node.attributes.get_int("num_groups", 0)
+    epsilon = node.attributes.get_float("epsilon", 1e-5)
+    lengths = [None if (s := facts.shape(v)) is None or len(s) != 1 else s[0].known for v in node.inputs[1:]]
+    shape = facts.shape(x)
+    channels = shape[1].known if shape is not None and len(shape) > 1 else None if per_group else lengths[0]
+    if channels is None:
+        return NearMiss(node.name or "", form, f"the number of channels of '{x.name}' is not known", 1)
+    spec = _checked(where, groups, channels, epsilon)
+    if shape is None:
+        return NearMiss(node.name or "", form, f"the shape of '{x.name}' is not known", 1)
+    view = GroupView(x, shape, groups, channels, 1, ())
+    notes: list[str] = []
+    held: list[Parameter | None] = []
+    for which, value, length in zip(("scale", "bias"), node.inputs[1:], lengths, strict=True):
+        assert value is not None
+        if length not in (channels, groups, None):
+            raise InputError(
+                f"{where} has {which} of {length} elements, {groups if per_group else channels} were needed",
+                f"x has {channels} channels in {groups} groups",
+            )
+        one_per_group = length == groups != channels if length is not None else per_group
+        if one_per_group != per_group and groups != channels:
+            notes.append(
+                f"invalid at opset {facts.opset}: {which} has {length} elements, "
+                f"{groups if per_group else channels} were needed"
+            )
+        array = facts.constant(value)
+        if array is not None and one_per_group:
+            array = np.repeat(array, spec.channels_per_group)
+        neutral = array is not None and bool(np.all(array == (1.0 if which == "scale" else 0.0)))
+        held.append(None if neutral else Parameter(array, value, per_group=one_per_group))
+    return complete(
+        form,
+        node,
+        [view],
+        facts,
+        epsilon=epsilon,
+        stash=stash,
+        applied=lambda _view: (held[0], held[1]),
+        closed=any(held),
+        notes=tuple(notes),
+    )
+
+
+def _checked(where: str, groups: int, channels: int, epsilon: float) -> GroupNormSpec:
+    try:
+        return GroupNormSpec(groups, channels, epsilon)
+    except InputError as error:
+        raise InputError(f"{where}: {error.message}", error.hint or "the file is not a valid model") from None

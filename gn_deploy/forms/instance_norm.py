@@ -1,0 +1,85 @@
+"""Reshape to (N, G, -1), InstanceNormalization, Reshape back, Mul, Add: what torch writes below opset 21."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.forms.base import (
+    DTYPES,
+    Applied,
+    GroupNormSite,
+    NearMiss,
+    apply_affine,
+    complete,
+    enter,
+    grouped,
+    known_rank,
+    leave,
+    per_group,
+    ungrouped,
+)
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.splice import Builder
+from gn_deploy.spec import GroupNormSpec
+from gn_deploy.views import GroupView, group_views
+
+
+class InstanceNorm:
+    """InstanceNormalization over the groups as if they were channels.
+
+    The op does not say in which type the statistics are taken; every known kernel takes them in float32 or wider.
+    """
+
+    name = "instance_norm"
+    roots: Sequence[str] = ("InstanceNormalization",)
+
+    def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
+        if node.domain or len(node.inputs) != 3 or node.inputs[0] is None:
+            return None
+        scale, bias = facts.constant(node.inputs[1]), facts.constant(node.inputs[2])
+        rank = facts.rank(node.inputs[0])
+        if rank is None or rank < 3:
+            return NearMiss(node.name or "", self.name, f"the shape of '{node.inputs[0].name}' is not known", 1)
+
+        def applied(view: GroupView) -> Applied | Rejected:
+            if scale is None or bias is None:
+                return Rejected("scale or bias of the InstanceNormalization are known only at run time")
+            rows = scale.size
+            if rows != view.num_groups:  # [1, N*G, K]: one number for all rows can be told, others mix samples
+                if np.any(scale != scale[0]) or np.any(bias != bias[0]):
+                    return Rejected(f"scale and bias of {rows} rows differ from sample to sample")
+                one, zero = (np.repeat(array[:1], view.num_groups) for array in (scale, bias))
+                return per_group(one, view), per_group(zero, view)
+            return per_group(scale, view), per_group(bias, view)
+
+        return complete(
+            self.name,
+            node,
+            group_views(node.inputs[0], tuple(range(2, rank)), facts),
+            facts,
+            epsilon=node.attributes.get_float("epsilon", 1e-5),
+            applied=applied,
+        )
+
+    def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
+        x = enter(site, builder)
+        dtype, groups = DTYPES[site.spec.dtype], site.spec.num_groups
+        one = builder.constant(np.ones(groups, dtype.numpy()), "ones", dtype)
+        zero = builder.constant(np.zeros(groups, dtype.numpy()), "zeros", dtype)
+        rows = grouped(site, x, builder)
+        attributes = {"epsilon": site.spec.epsilon}
+        normalized = builder.op("InstanceNormalization", [rows, one, zero], attributes, dtype=site.input.dtype)
+        return leave(site, apply_affine(site, ungrouped(site, normalized, x, builder), builder), builder)
+
+    def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
+        if spec.dtype == "bfloat16" and opset < 22:
+            return Rejected(f"InstanceNormalization takes bfloat16 only since opset 22, the model has {opset}")
+        return known_rank(spec) or Accepted()
+
+    def min_opset(self, spec: GroupNormSpec) -> int:
+        return 22 if spec.dtype == "bfloat16" else 7
+
+
+FORM = InstanceNorm()

@@ -1,0 +1,63 @@
+"""Sizes of tensors as exact products of integers and named unknowns, so that equal sizes can be proved equal."""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_PRODUCT = re.compile(r"\w+(\s*\*\s*\w+)*")  # "4*s0*s53", as torch writes sizes it derived
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """``coefficient`` times the product of ``symbols`` (sorted, with repetition); no symbols: a known integer."""
+
+    coefficient: int
+    symbols: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> "Dim":
+        """A symbolic dimension as files spell it; anything but a product is one opaque unknown."""
+        if not _PRODUCT.fullmatch(text):
+            return cls(1, (text,))
+        factors = [f.strip() for f in text.split("*")]
+        numbers = [int(f) for f in factors if f.isdigit()]
+        return cls(math.prod(numbers), tuple(sorted(f for f in factors if not f.isdigit())))
+
+    @property
+    def known(self) -> int | None:
+        return None if self.symbols else self.coefficient
+
+    def __mul__(self, other: "Dim") -> "Dim":
+        return Dim(self.coefficient * other.coefficient, tuple(sorted(self.symbols + other.symbols)))
+
+    def divided_by(self, other: "Dim") -> "Dim | None":
+        """The exact quotient, or None when it cannot be proved to be a whole number."""
+        if other.coefficient == 0 or self.coefficient % other.coefficient:
+            return None
+        left, right = Counter(self.symbols), Counter(other.symbols)
+        if right - left:
+            return None
+        return Dim(self.coefficient // other.coefficient, tuple(sorted((left - right).elements())))
+
+    def __str__(self) -> str:
+        if not self.symbols:
+            return str(self.coefficient)
+        factors = [*([str(self.coefficient)] if self.coefficient != 1 else []), *self.symbols]
+        return "*".join(factors)
+
+
+Shape = tuple[Dim, ...]
+
+
+def product(dims: Iterable[Dim]) -> Dim:
+    total = Dim(1)
+    for dim in dims:
+        total = total * dim
+    return total
+
+
+def spelled(shape: Iterable[Dim]) -> str:
+    """``[N, 32, H, W]`` for messages."""
+    return f"[{', '.join(map(str, shape))}]"

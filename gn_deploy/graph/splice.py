@@ -1,0 +1,137 @@
+"""Putting new nodes where old ones were: names, types and metadata kept, whatever is still read stays alive."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+
+class Names:
+    """Fresh names for a whole model: its graphs share one scope, so one set serves them all."""
+
+    def __init__(self, model: ir.Model) -> None:
+        self._taken: set[str] = set()
+        for graph in (model.graph, *(f.graph for f in model.functions.values())):
+            self._taken.update(v.name for v in (*graph.inputs, *graph.initializers.values()) if v.name)
+            for node in graph.all_nodes():
+                self._taken.add(node.name or "")
+                self._taken.update(v.name for v in node.outputs if v.name)
+                for inner in _subgraphs(node):
+                    self._taken.update(v.name for v in (*inner.inputs, *inner.initializers.values()) if v.name)
+
+    def fresh(self, wanted: str) -> str:
+        name, count = wanted, 1
+        while name in self._taken:
+            count += 1
+            name = f"{wanted}_{count}"
+        self._taken.add(name)
+        return name
+
+
+class Builder:
+    """Collects the nodes of one replacement; nothing in the graph changes until ``splice``.
+
+    ``opset`` is the ONNX opset the nodes may use; ``prefix`` starts the names of everything new.
+    """
+
+    def __init__(self, graph: ir.Graph, names: Names, prefix: str, opset: int, *, min_rank: int = 2) -> None:
+        self.opset = opset
+        self.min_rank = min_rank
+        """Lowest rank of a normalization's input that the runtime takes (TensorRT: 3)."""
+        self.nodes: list[ir.Node] = []
+        self.initializers: list[ir.Value] = []
+        self._graph = graph
+        self._names = names
+        self._prefix = prefix
+
+    def op(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        *,
+        dtype: ir.DataType | None = None,
+        shape: ir.Shape | None = None,
+    ) -> ir.Value:
+        """Appends a node and returns its only output."""
+        name = self._names.fresh(f"{self._prefix}/{op_type}")
+        output = ir.Value(name=self._names.fresh(f"{name}_output"), shape=shape)
+        if dtype is not None:
+            output.dtype = dtype
+        attrs = ir.convenience.convert_attributes(attributes or {})
+        self.nodes.append(ir.Node("", op_type, inputs, attrs, outputs=[output], name=name))
+        return output
+
+    def constant(self, array: NDArray[np.generic], role: str, dtype: ir.DataType | None = None) -> ir.Value:
+        """A constant tensor as an initializer (as a Constant node inside a function, which cannot hold any)."""
+        name = self._names.fresh(f"{self._prefix}/{role}")
+        tensor = ir.tensor(np.ascontiguousarray(array).reshape(array.shape), dtype=dtype, name=name)
+        value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor)
+        self.initializers.append(value)
+        return value
+
+    def ints(self, numbers: Iterable[int], role: str) -> ir.Value:
+        return self.constant(np.asarray(list(numbers), dtype=np.int64), role)
+
+
+def splice(old: Sequence[ir.Node], output: ir.Value, new: ir.Value, builder: Builder, *, in_function: bool) -> None:
+    """Makes ``new`` stand for ``output``, then removes what nobody reads any more.
+
+    1. The value keeps its name, type and shape, also as a graph output; readers do not notice.
+    2. Of ``old``, nodes whose outputs are still read elsewhere, or are graph outputs, stay.
+    3. New nodes stand where the producer of ``output`` stood, after everything they read.
+    """
+    anchor = output.producer()
+    assert anchor is not None
+    graph = anchor.graph
+    assert graph is not None
+    if in_function:
+        constants = [
+            ir.Node("", "Constant", [], [ir.AttrTensor("value", v.const_value)], outputs=[v])  # type: ignore[arg-type]
+            for v in builder.initializers
+        ]
+        graph.insert_before(anchor, constants)
+    else:
+        owner = graph if isinstance(graph, ir.Graph) else graph.graph
+        for value in builder.initializers:
+            owner.register_initializer(value)
+    graph.insert_before(anchor, builder.nodes)
+    name = output.name
+    new.type, new.shape = output.type or new.type, output.shape or new.shape
+    new.metadata_props.update(output.metadata_props)
+    new.doc_string = output.doc_string
+    output.replace_all_uses_with(new, replace_graph_outputs=True)
+    output.name = None
+    new.name = name
+    remove_dead([anchor, *reversed(old)])
+
+
+def remove_dead(candidates: Iterable[ir.Node]) -> None:
+    """Removes those nodes whose outputs nobody reads, then their producers that were read by nobody else."""
+    stack = list(candidates)
+    while stack:
+        node = stack.pop()
+        graph = node.graph
+        if graph is None or any(v.uses() or v.is_graph_output() for v in node.outputs):
+            continue
+        inputs = [v for v in node.inputs if v is not None]
+        graph.remove(node, safe=True)
+        for value in inputs:
+            producer = value.producer()
+            if producer is not None:
+                stack.append(producer)
+            elif value.is_initializer() and not value.uses() and not value.is_graph_output():
+                owner = value.graph
+                if owner is not None and value.name is not None and not value.is_graph_input():
+                    del owner.initializers[value.name]
+
+
+def _subgraphs(node: ir.Node) -> list[ir.Graph]:
+    found: list[ir.Graph] = []
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            found.append(attribute.as_graph())
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            found.extend(attribute.as_graphs())
+    return found

@@ -1,0 +1,197 @@
+"""The pass that writes every Group Normalization of a model the way a target takes it best."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import onnx_ir as ir
+
+from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.forms import FORMS
+from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
+from gn_deploy.graph.cut import cut
+from gn_deploy.graph.provenance import stamp_model, stamp_node
+from gn_deploy.graph.splice import Builder, Names, splice
+from gn_deploy.passes.opset import may_raise, raise_opset
+from gn_deploy.sites import find, opset_of
+from gn_deploy.spec import GroupNormSpec
+from gn_deploy.targets import Target
+
+Verify = Callable[[GroupNormSite, ir.Model, ir.Model], Decision]
+"""Judges a rewrite: the site, its region cut out as it was, and as it would be."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteDecision:
+    """What was decided for one site."""
+
+    site: str
+    form: str
+    """The form it was found in."""
+    wrote: str | None
+    """The form it was written in; None when it was left as it was."""
+    decision: Decision
+    spec: GroupNormSpec
+    module: str = ""
+    source: str = ""
+
+
+@dataclass
+class Lowered(ir.passes.PassResult):
+    """The pass result, with the decision for each site and the look-alikes that were left alone."""
+
+    decisions: tuple[SiteDecision, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The form chosen for a site, and the reasons met on the way."""
+
+    site: GroupNormSite
+    form: Form | None
+    decision: Decision
+
+
+class LowerGroupNorm(ir.passes.InPlacePass):
+    """Rewrites what the target takes, leaves alone what cannot be proved, and says why for each site.
+
+    1. Forms are tried in the target's order of preference; the first that ONNX and the target allow is written.
+    2. The opset is raised only for a form that needs it, when every other node provably keeps its meaning.
+    3. With ``verify``, a rewrite that it rejects is not made.
+    4. Running it twice changes nothing the second time.
+    """
+
+    def __init__(self, target: Target | str, *, verify: Verify | None = None) -> None:
+        super().__init__()
+        self.target = Target.parse(target) if isinstance(target, str) else target
+        self.verify = verify
+
+    def call(self, model: ir.Model) -> Lowered:
+        found = find(model)
+        before = opset_of(model)
+        plans, opset = self._plan(model, found.sites)
+        plans = [self._verified(model, plan, opset) for plan in plans]
+        if opset > before and not self._may_raise(model, opset, plans):
+            plans = [self._verified(model, plan, before) for plan in self._plan(model, found.sites, raising=False)[0]]
+            opset = before
+        names = Names(model)
+        for plan in plans:
+            if plan.form is not None:
+                _rewrite(plan.site, plan.form, names, opset, self._min_rank, self._in_function(model, plan.site))
+        changed = any(plan.form is not None for plan in plans)
+        if changed:
+            if opset > before:
+                raise_opset(model, opset)
+            stamp_model(model, str(self.target))
+        decisions = tuple(
+            SiteDecision(
+                site=plan.site.name,
+                form=plan.site.form,
+                wrote=plan.form.name if plan.form else None,
+                decision=plan.decision,
+                spec=plan.site.spec,
+                module=plan.site.module,
+                source=plan.site.source,
+            )
+            for plan in plans
+        )
+        return Lowered(model, changed, decisions, found.near_misses)
+
+    @property
+    def _min_rank(self) -> int:
+        return 3 if self.target.runtime in ("tensorrt", "tensorrt-rtx") else 2  # TensorRT normalizes rank 3 and more
+
+    def _plan(
+        self, model: ir.Model, sites: Sequence[GroupNormSite], *, raising: bool = True
+    ) -> tuple[list[_Plan], int]:
+        """A form for each site, and the opset that all of them together need."""
+        current = opset_of(model)
+        allowed = current
+        if raising:
+            # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
+            gone = frozenset(node for site in sites for node in site.nodes)
+            wanted = {f.min_opset(s.spec) for s in sites for f in self._candidates(s.spec)[:1]}
+            for opset in sorted(o for o in wanted if o > current):
+                allowed = opset if may_raise(model, opset, gone) else allowed
+        plans = [self._choose(site, current, allowed, model) for site in sites]
+        needed = [plan.form.min_opset(plan.site.spec) for plan in plans if plan.form is not None]
+        return plans, max([current, *(n for n in needed if n <= allowed)])
+
+    def _candidates(self, spec: GroupNormSpec) -> list[Form]:
+        return [FORMS.require(name) for name in self.target.preference(spec)]
+
+    def _choose(self, site: GroupNormSite, current: int, allowed: int, model: ir.Model) -> _Plan:
+        spec = site.spec
+        reasons: list[str] = []
+        for form in self._candidates(spec):
+            needed = form.min_opset(spec)
+            opset = max(current, needed)
+            takes = self.target.takes(form.name, spec)
+            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, frozenset(site.nodes))
+            refused = next((d for d in (takes, legal) if not d), None)
+            if refused is not None:
+                reasons.append(f"{form.name}: {refused.reason}")
+                continue
+            if opset > allowed:
+                reasons.append(f"{form.name}: needs opset {needed}")
+                continue
+            why = f" ({'; '.join(reasons)})" if reasons else ""
+            raised = f", opset raised from {current} to {opset}" if opset > current else ""
+            if form.name == site.form and not self._needs_rank(spec, form):
+                return _Plan(site, None, Accepted(f"already written as {form.name}{why}"))
+            return _Plan(site, form, Accepted(f"written as {form.name}{raised}{why}"))
+        return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"))
+
+    def _needs_rank(self, spec: GroupNormSpec, form: Form) -> bool:
+        return form.name == "native" and spec.rank is not None and spec.rank < self._min_rank
+
+    def _verified(self, model: ir.Model, plan: _Plan, opset: int) -> _Plan:
+        if plan.form is None or self.verify is None:
+            return plan
+        site, form = plan.site, plan.form
+        runtime_inputs = [p.value for p in (site.scale, site.bias) if p and p.array is None and p.value is not None]
+        before = cut(model, [site.input, *runtime_inputs], [site.output])
+        after = before.clone()
+        copy = _same_site(site, after)
+        _rewrite(copy, form, Names(after), opset, self._min_rank, in_function=False)
+        after.graph.opset_imports[""] = opset
+        decision = self.verify(site, before, after)
+        if decision:
+            return plan
+        return _Plan(site, None, Rejected(f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"))
+
+    def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
+        return may_raise(model, opset, frozenset(n for p in plans if p.form is not None for n in p.site.nodes))
+
+    def _in_function(self, model: ir.Model, site: GroupNormSite) -> bool:
+        return any(function.graph is site.graph for function in model.functions.values())
+
+
+def _rewrite(site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool) -> None:
+    graph = site.output.producer().graph  # type: ignore[union-attr]
+    assert isinstance(graph, ir.Graph)
+    builder = Builder(graph, names, site.name, opset, min_rank=min_rank)
+    value = form.write(site, builder)
+    for node in builder.nodes:
+        stamp_node(node, form.name, site.form, site.nodes)
+    splice(site.nodes, site.output, value, builder, in_function=in_function)
+
+
+def _same_site(site: GroupNormSite, model: ir.Model) -> GroupNormSite:
+    """``site`` in a copy of its region, found by the names of its values."""
+    values: dict[str | None, ir.Value] = {v.name: v for v in model.graph.inputs}
+    values |= {v.name: v for v in model.graph.initializers.values()}
+    values |= {v.name: v for node in model.graph for v in node.outputs}
+
+    def there(held: Parameter | None) -> Parameter | None:
+        return None if held is None else replace(held, value=values.get(held.value.name) if held.value else None)
+
+    return replace(
+        site,
+        input=values[site.input.name],
+        output=values[site.output.name],
+        scale=there(site.scale),
+        bias=there(site.bias),
+        nodes=tuple(model.graph),
+        graph=model.graph,
+    )

@@ -1,0 +1,151 @@
+"""What a reshape means for Group Normalization: which axes of a view hold samples, groups and channels."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.graph.dims import Dim, Shape, product, spelled
+from gn_deploy.graph.facts import Facts
+
+VIEW_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
+"""Ops that keep the order of the elements in memory (Cast keeps the values up to rounding)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupView:
+    """``source`` (N, C, ...) seen so that reducing some axes of the view reduces over each sample's groups.
+
+    ``nodes`` lead from ``source`` to the view.
+    """
+
+    source: ir.Value
+    shape: Shape
+    num_groups: int
+    num_channels: int
+    channel_axis: int
+    nodes: tuple[ir.Node, ...]
+
+    @property
+    def batch(self) -> Dim:
+        return self.shape[0]
+
+    def axes_of(self, count: int, shape: Shape) -> range | None:
+        """The axes of another view of the same elements that together hold the ``count`` channels, or groups."""
+        if self.channel_axis == -1:
+            for start in range(len(shape) - 1, 0, -1):
+                if product(shape[start:]) == Dim(count):
+                    return range(start, len(shape))
+            return None
+        if not shape or shape[0] != self.batch:
+            return None
+        for stop in range(2, len(shape) + 1):
+            if product(shape[1:stop]) == Dim(count):
+                return range(1, stop)
+        return None
+
+
+def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[GroupView] | Rejected:
+    """Every source of ``view`` for which reducing the axes ``reduced`` of it is a reduction over groups, nearest first.
+
+    The view itself counts as a source when all axes but the first are reduced (num_groups = 1).
+    """
+    shape = facts.shape(view)
+    if shape is None:
+        return Rejected(f"the shape of '{view.name}' is not known")
+    found: list[GroupView] = []
+    why = Rejected(f"'{view.name}' is not a reshape of anything")
+    for source, nodes in _sources(view, facts):
+        source_shape = facts.shape(source)
+        if source_shape is None or len(source_shape) < 2:
+            why = Rejected(f"the shape of '{source.name}' is not known or has no channels")
+            continue
+        for axis in (1, -1):
+            groups = _groups(source_shape, shape, reduced, axis, reshaped=bool(nodes))
+            if isinstance(groups, Rejected):
+                why = groups if axis == 1 else why
+                continue
+            channels = source_shape[axis].known
+            if channels is None:
+                why = Rejected(f"the number of channels of '{source.name}' {spelled(source_shape)} is not known")
+            elif channels % groups:
+                why = Rejected(f"{channels} channels of '{source.name}' are not divisible by {groups} groups")
+            else:
+                found.append(GroupView(source, source_shape, groups, channels, axis, nodes))
+    return found or why
+
+
+def one_group(source: ir.Value, channel_axis: int, facts: Facts) -> GroupView | Rejected:
+    """The view of num_groups = 1: everything but the batch axis of ``source`` (N, C, ...) itself."""
+    shape = facts.shape(source)
+    channels = None if shape is None or len(shape) < 2 else shape[channel_axis].known
+    if shape is None or channels is None:
+        return Rejected(f"the number of channels of '{source.name}' is not known")
+    return GroupView(source, shape, 1, channels, channel_axis, ())
+
+
+def narrows(node: ir.Node, facts: Facts) -> bool:
+    """Whether a Cast loses precision, so that what follows it is not a function of what precedes it alone."""
+    if node.op_type != "Cast" or node.inputs[0] is None:
+        return False
+    before, after = facts.dtype(node.inputs[0]), facts.dtype(node.outputs[0])
+    return before is None or after is None or not after.is_floating_point() or after.itemsize < before.itemsize
+
+
+def returns_to(view: GroupView, shape: Shape | None) -> Decision:
+    """Whether a value of this shape has the source's shape again."""
+    if shape is None:
+        return Rejected("the shape of the result is not known")
+    if shape != view.shape:
+        return Rejected(f"the result {spelled(shape)} does not have the shape of the input {spelled(view.shape)}")
+    return Accepted()
+
+
+def _sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
+    nodes: tuple[ir.Node, ...] = ()
+    value: ir.Value | None = view
+    while value is not None:
+        yield value, nodes
+        node = value.producer()
+        if node is None or node.domain or node.op_type not in VIEW_OPS or narrows(node, facts):
+            return
+        nodes = (node, *nodes)
+        value = node.inputs[0]
+
+
+def _groups(
+    source: Shape, view: Shape, reduced: tuple[int, ...], channel_axis: int, *, reshaped: bool
+) -> int | Rejected:
+    """num_groups of the reduction, from shapes alone."""
+    batch, rank = source[0], len(view)
+    if not reduced or product(source) != product(view):
+        return Rejected(f"the view {spelled(view)} does not hold exactly the elements of {spelled(source)}")
+    if channel_axis == -1:
+        spatial = tuple(range(1, rank - 2))
+        if reduced == tuple(range(1, rank)) and view == source:
+            return 1
+        if rank < 4 or reduced != (*spatial, rank - 1) or view[0] != batch or view[-1] * view[-2] != source[-1]:
+            return Rejected(f"axes {reduced} of {spelled(view)} are not one group of channels-last {spelled(source)}")
+        return _known(view[-2])
+    first = reduced[0]
+    if reduced != tuple(range(first, rank)) or first == 0:
+        return Rejected(f"axes {reduced} of {spelled(view)} are not its last axes")
+    if first == 1 and view[0] == batch:
+        return 1
+    if first == 1 or (view[0] == Dim(1) != batch and first == 2 and batch.known is None):
+        rows = product(view[:first]).divided_by(batch)  # [N*G, K] or [1, N*G, K]
+        return _known(rows) if rows is not None else Rejected(f"{view[0]} rows are not groups of {batch} samples")
+    if view[0] != batch:
+        return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")
+    if first != 2:
+        return Rejected(f"axes {reduced} of {spelled(view)} leave {first} axes, where batch and group were needed")
+    return _known(view[1]) if reshaped else _plain(view)
+
+
+def _known(groups: Dim) -> int | Rejected:
+    return groups.known if groups.known else Rejected(f"the number of groups {groups} is not known")
+
+
+def _plain(view: Shape) -> Rejected:
+    return Rejected(f"{spelled(view)} is reduced per channel without a reshape: instance normalization as such")

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from gn_deploy import __version__
 from gn_deploy.cli import build, demo, doctor, export, inspect, lower, parity
 from gn_deploy.cli.base import Answer, Verb, terminal
-from gn_deploy.errors import ExitCode, GnDeployError, InputError
+from gn_deploy.errors import ExitCode, GnDeployError, InputError, UnavailableError
 
 VERBS = (doctor.doctor, inspect.inspect, export.export, lower.lower, build.build, parity.parity, demo.demo)
 
@@ -102,6 +102,8 @@ class InternalError(GnDeployError):
 
 def _ending(error: Exception) -> GnDeployError:
     """What a user is told about an error."""
+    if isinstance(error, UnavailableError) and not error.hint:
+        return UnavailableError(error.message, "gn-deploy doctor shows what this machine has")
     if isinstance(error, GnDeployError):
         return error
     if isinstance(error, MemoryError):

@@ -13,9 +13,12 @@ from typer.core import TyperCommand
 from gn_deploy.errors import ExitCode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
+    from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
@@ -74,6 +77,14 @@ def terminal(json: bool = False) -> "Console":
 
     width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "") or 160)
     return Terminal(stderr=True, quiet=json, width=width, highlight=False, markup=False, emoji=False)
+
+
+def save_report(report: "ParityReport", folder: "Path", console: "Console") -> None:
+    """Write the report files and name each; what cannot be written here says why."""
+    from gn_deploy.reports import write
+
+    for path in write(report, folder, on_skip=lambda name, why: console.print(f"no {name} report: {why}")):
+        console.print(f"wrote {path}")
 
 
 def site_rows(decisions: "Iterable[SiteDecision]") -> list[dict[str, Any]]:

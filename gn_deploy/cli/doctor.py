@@ -33,20 +33,20 @@ def doctor(
     def can(decision: Decision) -> Text:
         return Text("✓", style="green") if decision else Text("–", style="dim")
 
-    def why(*decisions: Decision) -> str:
-        return "; ".join(dict.fromkeys(d.reason for d in decisions if not d and d.reason))
-
     console.print(f"gn-deploy {__version__}, Python {platform.python_version()}")
     console.print(
         table(
             "\nRuntimes",
-            ("runtime", "version", "run", "build", "detail", "why not"),
-            [[p.name, p.version or "–", can(p.run), can(p.build), p.detail, why(p.run, p.build)] for p in probes],
+            ("runtime", "version", "run", "build", "detail", "why it does not run"),
+            [
+                [p.name, p.version or "–", can(p.run), can(p.build), p.detail, "" if p.run else p.run.reason]
+                for p in probes
+            ],
         )
     )
     for probe in probes:
         if probe.name in required and not (probe.run or probe.build):
-            raise UnavailableError(f"runtime '{probe.name}' is not available: {why(probe.run, probe.build)}")
+            raise UnavailableError(f"runtime '{probe.name}' is not available: {probe.run.reason}")
     document = {
         "gn_deploy": __version__,
         "python": platform.python_version(),

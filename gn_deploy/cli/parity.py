@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, terminal
+from gn_deploy.cli.base import Answer, Json, save_report, terminal
 from gn_deploy.errors import ExitCode, InputError
 
 
@@ -34,7 +34,6 @@ def parity(
 ) -> Answer:
     """Judge whether B computes what A computes. Exit code 0 when parity held, 1 when it broke."""
     from gn_deploy import api
-    from gn_deploy.reports import write
     from gn_deploy.reports.text import show
 
     console = terminal(json)
@@ -49,8 +48,7 @@ def parity(
         result = api.compare(_source(reference), candidate, **options)
     show(result, console)
     if report is not None:
-        for path in write(result, report, on_skip=lambda name, why: console.print(f"no {name} report: {why}")):
-            console.print(f"wrote {path}")
+        save_report(result, report, console)
     return Answer(result.to_dict(), ExitCode.OK if result.held else ExitCode.PARITY_BROKEN, json)
 
 

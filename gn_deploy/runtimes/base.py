@@ -16,7 +16,7 @@ from gn_deploy.errors import ExitCode, GnDeployError
 Array = NDArray[Any]
 
 
-class RuntimeFailure(GnDeployError):
+class RuntimeFailure(GnDeployError):  # noqa: N818 -- the verdict of a run, not a mistake in one
     """A runtime refused, failed or crashed on a valid model; the verdict is CRASH, the exit code 1."""
 
     exit_code = ExitCode.PARITY_BROKEN

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any
 
 from gn_deploy.errors import GnDeployError, InputError, UnavailableError
 from gn_deploy.runtimes.base import Array, RuntimeFailure, one_line
@@ -140,7 +140,7 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def _send(stream: BinaryIO, message: Any) -> None:
+def _send(stream: IO[bytes], message: Any) -> None:
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(message, protocol=5, buffer_callback=buffers.append)
     raws = [buffer.raw() for buffer in buffers]
@@ -151,14 +151,14 @@ def _send(stream: BinaryIO, message: Any) -> None:
     stream.flush()
 
 
-def _receive(stream: BinaryIO) -> Any:
+def _receive(stream: IO[bytes]) -> Any:
     count, size = struct.unpack("<QQ", _exactly(stream, 16))
     sizes = struct.unpack(f"<{count}Q", _exactly(stream, 8 * count))
     head = _exactly(stream, size)
     return pickle.loads(head, buffers=[_exactly(stream, n) for n in sizes])
 
 
-def _exactly(stream: BinaryIO, size: int) -> bytearray:
+def _exactly(stream: IO[bytes], size: int) -> bytearray:
     data = bytearray(size)
     view, done = memoryview(data), 0
     while done < size:

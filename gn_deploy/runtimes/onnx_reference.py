@@ -90,8 +90,8 @@ class OnnxReference:
 
     def probe(self) -> Probe:
         found = installed("onnx")
-        build = Rejected("onnx.reference interprets models; nothing to build")
-        return Probe(self.name, found, Accepted() if found else Rejected("onnx is not installed: pip install onnx"), build)
+        run = Accepted() if found else Rejected("onnx is not installed: pip install onnx")
+        return Probe(self.name, found, run, Rejected("onnx.reference interprets models; nothing to build"))
 
     def open(self, model: "ir.Model | Path", *, precision: str | None = None) -> OnnxReferenceSession:
         if precision not in (None, "float64"):

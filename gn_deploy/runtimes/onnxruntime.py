@@ -21,7 +21,15 @@ from gn_deploy.runtimes.base import (
     one_line,
     precision_name,
 )
-from gn_deploy.runtimes.handover import PROTOBUF_LIMIT, as_file, float_dtypes, model_path, opened, to_proto, weight_bytes
+from gn_deploy.runtimes.handover import (
+    PROTOBUF_LIMIT,
+    as_file,
+    float_dtypes,
+    model_path,
+    opened,
+    to_proto,
+    weight_bytes,
+)
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -111,7 +119,7 @@ class OnnxRuntime:
         optimization: str = "all",
         threads: int | None = None,
     ) -> OrtSession:
-        """``optimization`` is one of none, basic, extended, all; ``threads`` within one operator, None for all cores."""
+        """``optimization`` is none, basic, extended or all; ``threads`` run one operator, None means all cores."""
         if not (probe := self.probe()).run:
             raise UnavailableError(f"{self.name}: {probe.run.reason}")
         session = OrtSession(self.name, self.provider, model, optimization, threads)
@@ -150,7 +158,12 @@ def _dtype(text: str) -> np.dtype[Any]:
     import ml_dtypes
 
     name = text.removeprefix("tensor(").removesuffix(")")
-    known = {"float": np.float32, "double": np.float64, "bfloat16": ml_dtypes.bfloat16, "string": np.object_}
+    known: dict[str, Any] = {
+        "float": np.float32,
+        "double": np.float64,
+        "bfloat16": ml_dtypes.bfloat16,
+        "string": np.object_,
+    }
     try:
         return np.dtype(known.get(name, name))
     except TypeError:
@@ -174,7 +187,7 @@ def _from_ort(value: Any) -> Array:
         raise RuntimeFailure("a bfloat16 output stayed on the GPU, from where it cannot be read")
     count = value.tensor_size_in_bytes() // 2
     bits = np.ctypeslib.as_array((ctypes.c_uint16 * count).from_address(value.data_ptr())).copy()
-    return bits.view(ml_dtypes.bfloat16).reshape(value.shape())
+    return np.asarray(bits.view(ml_dtypes.bfloat16).reshape(value.shape()))
 
 
 CPU = OnnxRuntime("onnxruntime", "CPUExecutionProvider")

@@ -53,8 +53,9 @@ class OpenVinoSession:
 
     def layers(self) -> tuple[tuple[str, str, str], ...]:
         """(name, layer type, precision) of everything the compiled model executes."""
-        info = [(op.get_friendly_name(), op.get_rt_info()) for op in self._compiled.get_runtime_model().get_ordered_ops()]
-        return tuple((name, str(rt["layerType"].astype(str)), str(rt["runtimePrecision"].astype(str))) for name, rt in info)
+        ops = self._compiled.get_runtime_model().get_ordered_ops()
+        told = [[op.get_rt_info()[key].astype(str) for key in ("layerType", "runtimePrecision")] for op in ops]
+        return tuple((op.get_friendly_name(), str(kind), str(ran)) for op, (kind, ran) in zip(ops, told, strict=True))
 
     def close(self) -> None:
         self._request = self._compiled = None

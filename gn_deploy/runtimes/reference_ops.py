@@ -74,7 +74,13 @@ class LayerNormalization(OpRun):
     """ONNX LayerNormalization-17: first stage in stash_type, rounded to T, then scale and bias in T."""
 
     def _run(
-        self, x: Array, scale: Array, bias: Array | None = None, axis: int = -1, epsilon: float = 1e-5, stash_type: int = 1
+        self,
+        x: Array,
+        scale: Array,
+        bias: Array | None = None,
+        axis: int = -1,
+        epsilon: float = 1e-5,
+        stash_type: int = 1,
     ) -> tuple[Array, Array, Array]:
         stash = helper.tensor_dtype_to_np_dtype(stash_type)
         axes = tuple(range(axis % x.ndim, x.ndim))

@@ -30,9 +30,15 @@ class Windows:
         """(N, C, ...) with the borders filled with ``value``."""
         return np.pad(x, [(0, 0), (0, 0), *self._pads], constant_values=value) if any(map(any, self._pads)) else x
 
-    def at(self, offset: Sequence[int]) -> tuple[slice, ...]:
-        steps = zip(offset, self._dilations, self.shape, self._strides, strict=True)
-        return tuple(slice(o * d, o * d + (n - 1) * s + 1, s) for o, d, n, s in steps)
+    def at(self, offset: Sequence[int]) -> Any:
+        """Index of what the kernel's element at ``offset`` sees, for all output positions."""
+        return every(offset, self._dilations, self.shape, self._strides)
+
+
+def every(offset: Sequence[int], dilations: Sequence[int], count: Sequence[int], strides: Sequence[int]) -> Any:
+    """Index of ``count`` positions, ``strides`` apart, from ``offset * dilations`` on, along the last axes."""
+    steps = zip(offset, dilations, count, strides, strict=True)
+    return (..., *(slice(o * d, o * d + (n - 1) * s + 1, s) for o, d, n, s in steps))
 
 
 class Conv(OpRun):
@@ -48,7 +54,7 @@ class Conv(OpRun):
         kernel = widened(weight).reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
         y = np.zeros((x.shape[0], groups, kernel.shape[1], int(np.prod(windows.shape))), data.dtype)
         for offset in np.ndindex(*weight.shape[2:]):
-            seen = data[(..., *windows.at(offset))].reshape(*data.shape[:3], -1)
+            seen = data[windows.at(offset)].reshape(*data.shape[:3], -1)
             y += np.matmul(kernel[(..., *offset)], seen)
         y = y.reshape(x.shape[0], -1, *windows.shape)
         if bias is not None:
@@ -73,11 +79,10 @@ class ConvTranspose(OpRun):
         kernel = widened(weight).reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).swapaxes(1, 2)
         y = np.zeros((x.shape[0], groups, weight.shape[1], *full), data.dtype)
         for offset in np.ndindex(*weight.shape[2:]):
-            steps = zip(offset, dilations, size, strides, strict=True)
-            place = tuple(slice(o * d, o * d + (n - 1) * s + 1, s) for o, d, n, s in steps)
-            y[(..., *place)] += np.matmul(kernel[(..., *offset)], data).reshape(*y.shape[:3], *size)
-        inner = tuple(slice(pads[i], full[i] - pads[i + rank]) for i in range(rank))
-        y = y.reshape(x.shape[0], -1, *full)[(..., *inner)]
+            place = every(offset, dilations, size, strides)
+            y[place] += np.matmul(kernel[(..., *offset)], data).reshape(*y.shape[:3], *size)
+        inner: Any = (..., *(slice(pads[i], full[i] - pads[i + rank]) for i in range(rank)))
+        y = y.reshape(x.shape[0], -1, *full)[inner]
         if bias is not None:
             y = y + per_channel(widened(bias), x.ndim)
         return (y.astype(x.dtype),)
@@ -94,7 +99,7 @@ class MaxPool(OpRun):
         data = windows.padded(x, -np.inf)
         y = np.full((*x.shape[:2], *windows.shape), -np.inf, x.dtype)
         for offset in np.ndindex(*attributes["kernel_shape"]):
-            y = np.maximum(y, data[(..., *windows.at(offset))])
+            y = np.maximum(y, data[windows.at(offset)])
         return (y,)
 
 
@@ -111,8 +116,8 @@ class AveragePool(OpRun):
         total = np.zeros((*x.shape[:2], *windows.shape), data.dtype)
         count = np.zeros((1, 1, *windows.shape), data.dtype)
         for offset in np.ndindex(*attributes["kernel_shape"]):
-            total += data[(..., *windows.at(offset))]
-            count += inside[(..., *windows.at(offset))]
+            total += data[windows.at(offset)]
+            count += inside[windows.at(offset)]
         return ((total / count).astype(x.dtype),)
 
 

@@ -1,0 +1,78 @@
+"""TensorRT 10.9 to 11, where it is installed: builds engines for the GPU of this machine and runs them."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gn_deploy.decision import Decision, Rejected
+from gn_deploy.errors import UnavailableError
+from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
+from gn_deploy.runtimes.child import TIME_LIMIT, Worker
+from gn_deploy.runtimes.cuda_driver import gpu
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+OLDEST = (10, 9)
+"""First release that imports GroupNormalization-21 (NVIDIA/TensorRT#4336)."""
+
+INSTALL = "pip install tensorrt --extra-index-url https://pypi.nvidia.com"
+
+
+class TensorRt:
+    """Building and running both need the GPU. Written against the API of 10.9 to 11, not yet executed by us."""
+
+    name = "tensorrt"
+
+    def probe(self) -> Probe:
+        found = _version()
+        usable: Decision = gpu()
+        if found is None:
+            usable = Rejected(f"tensorrt is not installed: {INSTALL}")
+        elif tuple(int(part) for part in found.split(".")[:2]) < OLDEST:
+            usable = Rejected(f"TensorRT {found} is older than {'.'.join(map(str, OLDEST))}: {INSTALL}")
+        return Probe(self.name, found, usable, usable, usable.reason if usable else "")
+
+    def open(self, model: "ir.Model | Path", *, precision: str | None = None, **options: Any) -> Session:
+        """``model`` is an engine, an ONNX file or an ``ir.Model``; ``options`` are those of ``build``."""
+        self._demand()
+        import tensorrt as trt
+
+        from gn_deploy.runtimes.trt_session import open_model
+
+        return open_model(self, trt, model, options)
+
+    def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
+        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first."""
+        self._demand()
+        worker = Worker(self.name, time_limit=time_limit)
+        try:
+            result: BuildResult = worker.ask("building the engine", "build", Path(model), Path(out), **options)
+        finally:
+            worker.close()
+        return result
+
+    def build_here(self, model: Path, out: Path, **options: Any) -> BuildResult:
+        """The same in this process, which the parser may abort."""
+        import tensorrt as trt
+
+        from gn_deploy.runtimes.trt_network import build
+
+        return build(trt, self.name, model, out, **options)
+
+    def _demand(self) -> None:
+        probe = self.probe()
+        if not probe.run:
+            raise UnavailableError(f"TensorRT cannot be used here: {probe.run.reason}")
+
+
+def _version() -> str | None:
+    found = installed("tensorrt", "tensorrt-cu13", "tensorrt-cu12")
+    if found is None and find_spec("tensorrt") is not None:  # NVIDIA's containers carry no distribution metadata
+        import tensorrt
+
+        found = str(tensorrt.__version__)
+    return found
+
+
+TENSORRT = TensorRt()

@@ -80,4 +80,6 @@ installed() { # version of an installed package, or nothing
     "$VENV/bin/python" -c 'import importlib.metadata as m, sys; print(next((d.version for d in m.distributions(name=sys.argv[1])), ""))' "$1"
 }
 
-pip() { "$VENV/bin/python" -m pip install --quiet --no-input --disable-pip-version-check "$@"; }
+pip() { # errors only
+    "$VENV/bin/python" -m pip install -qq --no-input --disable-pip-version-check "$@"
+}

@@ -13,9 +13,10 @@ _TORCH_EXTRA = ("torch", "onnxscript", "safetensors")
 
 
 def one_line(error: BaseException) -> str:
-    """The innermost cause: ``ValueError: first line of what it says``."""
+    """The innermost cause: ``ValueError: first line of what it says``, and the second after a colon."""
     error = _innermost(error)
-    text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -52,7 +52,7 @@ def export(
         outputs = output_names or names_of_outputs(module, inputs)
         model, note = _first_that_works(module, inputs, dynamic, opset)
         _tidy(model)
-        _rename(model, dict(zip(inputs, input_names or inputs, strict=True)), outputs)
+        _rename(model, input_names or tuple(inputs), outputs)
     model.metadata_props[DYNAMIC_KEY] = "; ".join(filter(None, (_signature(model), note)))
     return model
 
@@ -135,15 +135,14 @@ def _tidy(model: "ir.Model") -> None:
     common.OutputFixPass()(model)
 
 
-def _rename(model: "ir.Model", inputs: Mapping[str, str], outputs: Sequence[str]) -> None:
+def _rename(model: "ir.Model", inputs: Sequence[str], outputs: Sequence[str]) -> None:
     from onnx_ir.passes import common
 
-    for value in model.graph.inputs:
-        value.name = inputs.get(value.name or "", value.name)
-    if len(outputs) != len(model.graph.outputs):
-        raise InputError(f"{len(outputs)} output names for {len(model.graph.outputs)} outputs: {', '.join(outputs)}")
-    for value, name in zip(model.graph.outputs, outputs, strict=True):
-        value.name = name
+    for what, values, names in (("input", model.graph.inputs, inputs), ("output", model.graph.outputs, outputs)):
+        if len(names) != len(values):
+            raise InputError(f"{len(names)} {what} names for {len(values)} {what}s: {', '.join(names)}")
+        for value, name in zip(values, names, strict=True):
+            value.name = name
     common.NameFixPass()(model)
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -76,11 +76,13 @@ def judge_arrays(
 ) -> list[Evidence]:
     """``y`` as the spec's answer to ``x``; one piece of evidence, or one per family of ``hand`` (the slots' families).
 
-    ``precision`` is what the runtime computes in when that is lower than y's dtype: parameters are rounded to it.
+    ``precision`` is what the runtime computes in when that is lower than y's dtype: then x and parameters, which it
+    rounded on arrival, are rounded to it.
     """
     if x.shape != y.shape:
         return [Evidence(case, Status.FAIL, None, f"the output has shape {y.shape}, the input {x.shape}")]
     dtype = coarser(y.dtype.name, precision or y.dtype.name)
+    x = x.astype(dtype) if dtype != y.dtype.name else x
     scale, bias = (None if p is None else np.asarray(p).astype(dtype) for p in (scale, bias))
     arithmetic = coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32")
     limits = bounds(x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores)
@@ -222,12 +224,6 @@ def low_precision_stores(pair: Pair, dtype: str) -> int:
 
 def coarser(a: str, b: str) -> str:
     return max(a, b, key=lambda dtype: FORMATS[dtype].u)
-
-
-def without_activation(pair: Pair) -> GroupNormSpec:
-    from gn_deploy.spec import Activation
-
-    return replace(pair.spec, activation=Activation.NONE)
 
 
 def _evidence(case: str, y: Array, limits: Bounds, dtype: str, spec: GroupNormSpec) -> Evidence:

@@ -159,15 +159,16 @@ def _dtype(text: str) -> np.dtype[Any]:
 
     name = text.removeprefix("tensor(").removesuffix(")")
     known: dict[str, Any] = {
-        "float": np.float32,
-        "double": np.float64,
+        "float": "float32",
+        "double": "float64",
         "bfloat16": ml_dtypes.bfloat16,
-        "string": np.object_,
+        "string": "object",
     }
     try:
-        return np.dtype(known.get(name, name))
+        dtype: np.dtype[Any] = np.dtype(known.get(name, name))
     except TypeError:
         raise RuntimeFailure(f"inputs of type {text} are not supported here") from None
+    return dtype
 
 
 def _to_ort(array: Array) -> Any:

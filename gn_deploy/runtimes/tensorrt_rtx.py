@@ -1,5 +1,6 @@
 """TensorRT for RTX: builds engines ahead of time without a GPU, and says which kernels it fused; runs them with one."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +41,10 @@ class TensorRtRtx:
         return open_model(self, trt, model, options)
 
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
-        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``compute_capabilities`` ("8.6",), ``plugins``."""
+        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``compute_capabilities`` ("8.6",), ``plugins``.
+
+        ``plugins`` are libraries to load first.
+        """
         probe = self.probe()
         if not probe.build:
             raise UnavailableError(probe.build.reason)
@@ -57,7 +61,8 @@ class TensorRtRtx:
 
         from gn_deploy.runtimes.trt_network import build
 
-        return build(trt, self.name, model, out, **options)
+        result = build(trt, self.name, model, out, **options)
+        return result if result.detail else replace(result, detail="compute capability 8.0 and later")
 
 
 TENSORRT_RTX = TensorRtRtx()

@@ -9,6 +9,7 @@ from typing import Any
 from gn_deploy.errors import InputError
 from gn_deploy.graph.atomic import atomic
 from gn_deploy.runtimes.base import BuildResult, Kernel, RuntimeFailure, one_line
+from gn_deploy.runtimes.handover import model_path
 
 Shape = tuple[int, ...]
 Profiles = Mapping[str, Sequence[Shape]]
@@ -50,9 +51,10 @@ def build(
     ``compute_capabilities`` such as "8.9" are TensorRT-RTX's alone. Raises RuntimeFailure with the nodes that the
     parser refuses, InputError for a profile that cannot be guessed.
     """
+    model_path(model)
     logger = recording_logger(trt)
+    builder = trt.Builder(logger)  # before the plugins: what the registry has to say goes to the first builder's logger
     load_plugins(trt, logger, plugins)
-    builder = trt.Builder(logger)
     network = builder.create_network(network_flags(trt))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(model)):

@@ -68,7 +68,7 @@ class EngineSession:
             for name, array in given.items():
                 if not self._context.set_input_shape(name, array.shape):
                     raise RuntimeFailure(
-                        f"the engine was not built for '{name}' of shape {list(array.shape)}: {last_error(self._logger)}",
+                        f"the engine was not built for {name} of shape {array.shape}: {last_error(self._logger)}",
                         "build it with --shapes that cover this size",
                     )
                 address = self._device.allocate(array.nbytes)

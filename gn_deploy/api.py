@@ -1,12 +1,235 @@
 """The five public verbs: find, lower, export, build, compare."""
 
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gn_deploy.errors import InputError, ParityError
+from gn_deploy.targets import Target
+
 if TYPE_CHECKING:
     import onnx_ir as ir
-    from gn_deploy.forms.base import GroupNormSite
+
+    from gn_deploy.forms.base import GroupNormSite, NearMiss
     from gn_deploy.parity.report import ParityReport
+    from gn_deploy.passes.lower import SiteDecision
     from gn_deploy.runtimes.base import BuildResult
 
-# placeholders while the house is being built: the signatures are the contract
+Source = Any
+"""A path, a ModelProto, an onnx_ir.Model, a torch ONNXProgram, or a recipe, which is exported."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """The sites of a model, normalized, and what would become of each."""
+
+    model: "ir.Model"
+    sites: tuple["GroupNormSite", ...]
+    decisions: tuple["SiteDecision", ...]
+    near_misses: tuple["NearMiss", ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lowering:
+    """A lowered model, what was decided for each site, and where it was written (None when it was not)."""
+
+    model: "ir.Model"
+    decisions: tuple["SiteDecision", ...]
+    near_misses: tuple["NearMiss", ...]
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Export:
+    """An exported (and, for a target, lowered) model with its proof: the comparison with the module itself."""
+
+    model: "ir.Model"
+    decisions: tuple["SiteDecision", ...]
+    report: "ParityReport | None"
+    path: Path | None = None
+
+
+def find(source: Source) -> "list[GroupNormSite]":
+    """Every Group Normalization of a model, in graph order, with the activation that follows as part of its spec.
+
+    ``source`` is a path, a ModelProto, an onnx_ir.Model or a torch ONNXProgram, and is not changed.
+    """
+    return list(inspect(source).sites)
+
+
+def inspect(source: Source, target: str | Target = "onnx") -> Inspection:
+    """What ``find`` finds, with the look-alikes that were left alone and what ``lower`` for ``target`` would do."""
+    from gn_deploy.passes.fuse_activation import fuse_activation
+    from gn_deploy.passes.lower import LowerGroupNorm
+    from gn_deploy.sites import find as find_sites
+
+    goal = checked_target(target)
+    model = _normalized(source)
+    found = find_sites(model)
+    sites = tuple(fuse_activation(site) for site in found.sites)
+    return Inspection(model, sites, LowerGroupNorm(goal).decide(model, sites), found.near_misses)
+
+
+def lower(
+    source: Source, target: str | Target, *, out: str | Path | None = None, verify: bool = True
+) -> Lowering:
+    """Writes every Group Normalization the way ``target`` takes it best; ``onnx+FORM`` asks for one form.
+
+    With ``verify``, each rewrite is judged against the float64 oracle, and one that fails is not made.
+    ``source`` is not changed; ``out`` is written atomically. Raises InputError for bad files and targets.
+    """
+    from gn_deploy.graph.io import save
+    from gn_deploy.parity.rewrite import check
+    from gn_deploy.passes.lower import Lowered, LowerGroupNorm
+
+    goal = checked_target(target)
+    model = _normalized(source)
+    result = LowerGroupNorm(goal, verify=check if verify else None)(model)
+    assert isinstance(result, Lowered)
+    if goal.dtype is not None:
+        from gn_deploy.passes.precision import convert
+
+        convert(model, goal.dtype)
+    path = None if out is None else Path(out)
+    if path is not None:
+        save(model, path)
+    return Lowering(model, result.decisions, result.near_misses, path)
+
+
+def export(
+    source: Any,
+    example_inputs: Any = None,
+    *,
+    target: str | Target | None = None,
+    dynamic: Any = True,
+    opset: int | None = None,
+    out: str | Path | None = None,
+    verify: bool = True,
+) -> Export:
+    """Exports an ``nn.Module`` with its example inputs, or a recipe (itself, its path or its name), for ``target``.
+
+    ``dynamic`` is True (batch and spatial sizes free where the module allows it), False, or {input: {axis: name}}.
+    With ``verify`` the written model is judged against the module in float64, end to end and site by site; one that
+    differs raises ParityError and is not written.
+    """
+    from gn_deploy.exporters.recipe import Recipe, load_recipe
+    from gn_deploy.exporters.torch import export as export_module
+    from gn_deploy.graph.io import save
+
+    goal = None if target is None else checked_target(target)
+    recipe = load_recipe(source) if isinstance(source, str | Path) else source
+    if isinstance(recipe, Recipe):
+        module, inputs = recipe.module, recipe.inputs if example_inputs is None else example_inputs
+        dynamic = recipe.dynamic if dynamic is True else dynamic
+    else:
+        module, inputs = recipe, example_inputs
+    if inputs is None:
+        raise InputError("a module cannot be exported without example inputs", "pass example_inputs=(tensor, ...)")
+    model = export_module(module, inputs, dynamic=dynamic, opset=opset)
+    decisions: tuple[SiteDecision, ...] = ()
+    if goal is not None:
+        lowered = lower(model, goal, verify=verify)
+        model, decisions = lowered.model, lowered.decisions
+    report = None
+    if verify:
+        from gn_deploy.parity.export import against_module
+
+        report = against_module(module, inputs, model)
+        if not report.held:
+            raise ParityError(
+                f"the exported model does not compute what the module does: {_first_broken(report)}",
+                "nothing was written; verify=False (--no-verify) writes it all the same",
+            )
+    path = None if out is None else Path(out)
+    if path is not None:
+        save(model, path)
+    return Export(model, decisions, report, path)
+
+
+def build(source: Source, out: str | Path, *, target: str | Target = "tensorrt-rtx", **options: Any) -> "BuildResult":
+    """Builds an engine from a model file for a runtime that has engines (``tensorrt-rtx``, ``tensorrt``).
+
+    ``options`` are the runtime's own, such as ``compute_capabilities=("8.9",)`` or ``shapes={"x": (min, opt, max)}``.
+    Raises UnavailableError when the runtime cannot build here.
+    """
+    from gn_deploy.runtimes import RUNTIMES, resolve
+
+    return RUNTIMES.require(resolve(checked_target(target).runtime)).build(Path(source), Path(out), **options)
+
+
+def compare(
+    a: Source,
+    b: Source,
+    *,
+    runtimes: Sequence[str] | None = None,
+    data: str | Path | None = None,
+    dims: Mapping[str, int] | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> "ParityReport":
+    """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
+
+    The truth is ``a``'s specs
+    and parameters in float64 and two passes, fed what the runtime really received. ``runtimes`` run ``b``; without
+    any it is the two-pass evaluation of the ONNX standard, which judges what is written and not who runs it.
+    ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions.
+    """
+    from gn_deploy.parity.cases import from_files, input_specs
+    from gn_deploy.parity.harness import REFERENCE_RUNTIME
+    from gn_deploy.parity.harness import compare as compare_models
+
+    reference = _normalized(a)
+    return compare_models(
+        reference,
+        _normalized(b),
+        runtimes=tuple(runtimes or (REFERENCE_RUNTIME,)),
+        cases=None if data is None else from_files(data, input_specs(reference)),
+        dims=dims,
+        atol=atol,
+        rtol=rtol,
+        names=(_name(a), _name(b)),
+        progress=progress,
+    )
+
+
+def checked_target(target: str | Target) -> Target:
+    """The target, its form known to be one of ours; InputError names the nearest when it is not."""
+    goal = Target.parse(target) if isinstance(target, str) else target
+    if goal.form is not None:
+        from gn_deploy.forms import FORMS
+
+        FORMS.require(goal.form)
+    return goal
+
+
+def _first_broken(report: "ParityReport") -> str:
+    for site in report.sites:
+        if site.status.broken:
+            return f"'{site.module or site.site}' is {site.status} on {site.case}"
+    for output in report.outputs:
+        if output.status.broken:
+            return f"output '{output.output}' is {output.status} on {output.case}"
+    return "; ".join(r.reason for r in report.runtimes if r.reason) or "nothing could be judged"
+
+
+def _name(source: Source) -> str:
+    return Path(source).name if isinstance(source, str | Path) else "model"
+
+
+def _normalized(source: Source) -> "ir.Model":
+    """The model as it will be looked at: of a path a fresh one, else a clone, so that the caller's stays as it was."""
+    from gn_deploy.exporters.recipe import Recipe, load_recipe
+    from gn_deploy.graph.io import as_model
+    from gn_deploy.graph.normalize import normalize
+
+    if isinstance(source, str | Path) and Path(source).suffix == ".py":
+        source = load_recipe(source)
+    if isinstance(source, Recipe):
+        from gn_deploy.exporters.torch import export as export_module
+
+        source = export_module(source.module, source.inputs, dynamic=source.dynamic)
+    if isinstance(source, str | Path):
+        return normalize(as_model(source))
+    return normalize(as_model(source).clone())

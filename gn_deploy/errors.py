@@ -41,3 +41,9 @@ class UnavailableError(GnDeployError):
     """The machine lacks what was asked for: a package, a library, a GPU."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+class ParityError(GnDeployError):
+    """A model does not compute what it should."""
+
+    exit_code = ExitCode.PARITY_BROKEN

@@ -99,8 +99,9 @@ class Primitives:
         needed = self.min_opset(spec)
         if opset < needed:
             return Rejected(f"elementary ops on {spec.dtype} need opset {needed}, the model has {opset}")
-        if float(np.asarray(spec.epsilon, DTYPES[spec.stash_dtype].numpy())) == 0:
-            return Rejected(f"epsilon {spec.epsilon:g} is zero in {spec.stash_dtype}")
+        stored = float(np.asarray(spec.epsilon, DTYPES[spec.stash_dtype].numpy()))
+        if stored not in (spec.epsilon, float(np.float32(spec.epsilon))):
+            return Rejected(f"epsilon {spec.epsilon:g} does not fit in {spec.stash_dtype}")
         return known_rank(spec) or Accepted()
 
     def min_opset(self, spec: GroupNormSpec) -> int:

@@ -10,7 +10,7 @@ from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
 from gn_deploy.graph.cut import cut
 from gn_deploy.graph.provenance import stamp_model, stamp_node
-from gn_deploy.graph.splice import Builder, Names, splice
+from gn_deploy.graph.splice import Builder, Names, dying_with, splice
 from gn_deploy.passes.opset import may_raise, raise_opset
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
@@ -83,19 +83,11 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             if opset > before:
                 raise_opset(model, opset)
             stamp_model(model, str(self.target))
-        decisions = tuple(
-            SiteDecision(
-                site=plan.site.name,
-                form=plan.site.form,
-                wrote=plan.form.name if plan.form else None,
-                decision=plan.decision,
-                spec=plan.site.spec,
-                module=plan.site.module,
-                source=plan.site.source,
-            )
-            for plan in plans
-        )
-        return Lowered(model, changed, decisions, found.near_misses)
+        return Lowered(model, changed, tuple(map(_told, plans)), found.near_misses)
+
+    def decide(self, model: ir.Model, sites: Sequence[GroupNormSite]) -> tuple[SiteDecision, ...]:
+        """What ``call`` would do with ``sites`` of ``model`` if every rewrite were proved; changes nothing."""
+        return tuple(map(_told, self._plan(model, sites)[0]))
 
     @property
     def _min_rank(self) -> int:
@@ -109,7 +101,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         allowed = current
         if raising:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
-            gone = frozenset(node for site in sites for node in site.nodes)
+            gone = dying_with(node for site in sites for node in site.nodes)
             wanted = {f.min_opset(s.spec) for s in sites for f in self._candidates(s.spec)[:1]}
             for opset in sorted(o for o in wanted if o > current):
                 allowed = opset if may_raise(model, opset, gone) else allowed
@@ -127,7 +119,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             needed = form.min_opset(spec)
             opset = max(current, needed)
             takes = self.target.takes(form.name, spec)
-            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, frozenset(site.nodes))
+            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, dying_with(site.nodes))
             refused = next((d for d in (takes, legal) if not d), None)
             if refused is not None:
                 reasons.append(f"{form.name}: {refused.reason}")
@@ -137,7 +129,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
                 continue
             why = f" ({'; '.join(reasons)})" if reasons else ""
             raised = f", opset raised from {current} to {opset}" if opset > current else ""
-            if form.name == site.form and not self._needs_rank(spec, form):
+            if form.name == site.form and not site.notes and not self._needs_rank(spec, form):
                 return _Plan(site, None, Accepted(f"already written as {form.name}{why}"))
             return _Plan(site, form, Accepted(f"written as {form.name}{raised}{why}"))
         return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"))
@@ -161,10 +153,16 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         return _Plan(site, None, Rejected(f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"))
 
     def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
-        return may_raise(model, opset, frozenset(n for p in plans if p.form is not None for n in p.site.nodes))
+        return may_raise(model, opset, dying_with(n for p in plans if p.form is not None for n in p.site.nodes))
 
     def _in_function(self, model: ir.Model, site: GroupNormSite) -> bool:
         return any(function.graph is site.graph for function in model.functions.values())
+
+
+def _told(plan: _Plan) -> SiteDecision:
+    site = plan.site
+    wrote = plan.form.name if plan.form else None
+    return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source)
 
 
 def _rewrite(site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool) -> None:

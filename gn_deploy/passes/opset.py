@@ -79,6 +79,9 @@ def _keeps_meaning(op_type: str, old: int, new: int) -> Decision:
 _HARMLESS_ATTRIBUTES = {
     "saturate",  # Cast-19, QuantizeLinear-19: only for float8 results
     "round_mode",  # Cast-24: only for float8e8m0 results
+    "start",  # Shape-15: absent means 0
+    "end",  # Shape-15: absent means all
+    "ceil_mode",  # LpPool-18: 0 means as before
     "dilations",  # AveragePool-19: absent means 1
     "block_size",  # QuantizeLinear-21: absent means per tensor or per axis, as before
     "output_dtype",  # QuantizeLinear-21: absent means the zero point's type, as before

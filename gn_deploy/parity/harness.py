@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gn_deploy.errors import GnDeployError, InputError, UnavailableError
-from gn_deploy.parity.cases import Array, Case, InputSpec, from_files, input_specs, model_cases
+from gn_deploy.parity.cases import Array, Case, InputSpec, input_specs, model_cases
 from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
 from gn_deploy.parity.pairing import Pair, Pairing, pair
@@ -60,7 +60,6 @@ def compare(
     *,
     runtimes: Sequence[str] = (REFERENCE_RUNTIME,),
     cases: Sequence[Case] | None = None,
-    data: str | Path | None = None,
     dims: Mapping[str, int] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -72,23 +71,20 @@ def compare(
 ) -> ParityReport:
     """Whether ``b`` on each runtime computes what ``a`` means.
 
-    ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Inputs are ``cases`` (named
-    by a's inputs), else the user's ``data`` (``cases.from_files``), else families, dynamic dims taking the sizes in
-    ``dims``. ``atol`` and ``rtol`` replace every derived bound. Sites are found best in normalized models. Raises
-    InputError when the models do not take and give the same things.
+    ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Without ``cases`` (named by
+    a's inputs) families are drawn, dynamic dims taking the sizes in ``dims``. ``atol`` and ``rtol`` replace every
+    derived bound. Sites are found best in normalized models. Raises InputError when the models do not take and give
+    the same things.
     """
     match_inputs(a, input_specs(b))
     if len(a.graph.outputs) != len(b.graph.outputs):
         raise InputError(f"{names[0]} has {len(a.graph.outputs)} outputs, {names[1]} has {len(b.graph.outputs)}")
     override = None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0)
-    if cases is None:
-        specs = input_specs(a)
-        cases = model_cases(specs, dims=dims) if data is None else from_files(data, specs)
     return judge(
         a,
         _sites(a),
         [Subject(name, name, b) for name in runtimes],
-        cases,
+        model_cases(input_specs(a), dims=dims) if cases is None else cases,
         names=names,
         title=title,
         command=command,

@@ -109,13 +109,14 @@ def probe(pair: Pair, model: "ir.Model", runtime: "Runtime", override: Override 
     if is_dynamic(site.scale) or is_dynamic(site.bias):
         return [Evidence("probe", Status.NOTRUN, reason="scale or bias is only known at run time")]
     alone = cut(model, [pair.input], [pair.output])
-    if others := [str(v.name) for v in list(alone.graph.inputs)[1:]]:
-        return [Evidence("probe", Status.NOTRUN, reason=f"it also depends on {', '.join(others)}")]
     entry = alone.graph.inputs[0]
     if entry.dtype is None:
         entry.dtype = _ir_dtype(spec.dtype)
     dtype = str(entry.dtype.numpy())  # type: ignore[union-attr]
     shape = probe_shapes(site, pair.input)[0]
+    others = shape_feeds(alone, shape)
+    if isinstance(others, str):
+        return [Evidence("probe", Status.NOTRUN, reason=others)]
     found: list[Evidence] = []
     try:
         session = runtime.open(alone)
@@ -125,7 +126,7 @@ def probe(pair: Pair, model: "ir.Model", runtime: "Runtime", override: Override 
                 deal(shape, spec, dtype=coarser(dtype, precision or dtype)), hands(shape, spec), strict=True
             ):
                 x = x.astype(dtype)
-                y = session.run({str(entry.name): x})[str(pair.output.name)]
+                y = session.run({str(entry.name): x, **others})[str(pair.output.name)]
                 stores = low_precision_stores(pair, y.dtype.name)
                 found += judge_arrays(
                     x, y, spec, channels(site.scale, spec), channels(site.bias, spec),
@@ -195,6 +196,25 @@ def probe_shapes(site: "GroupNormSite", value: "ir.Value") -> list[tuple[int, ..
                 sizes[i] = named.setdefault(symbol, sizes[i])
         shapes.append(tuple(s if d is None else d for d, s in zip(dims, sizes, strict=True)))
     return shapes
+
+
+def shape_feeds(alone: "ir.Model", shape: Sequence[int], known: Sequence[str] = ()) -> dict[str, Array] | str:
+    """Arrays for the inputs of a cut region of which it only reads the shape, given the shape of its first input.
+
+    Exporters read a dynamic batch size off the network's own input. A region that needs another input's numbers gets
+    the reason as a string; ``known`` inputs are fed by the caller.
+    """
+    entry, *others = alone.graph.inputs
+    symbols = {getattr(d, "value", None): size for d, size in zip(entry.shape or (), shape, strict=bool(entry.shape))}
+    feeds = {}
+    for value in others:
+        if value.name in known:
+            continue
+        if value.shape is None or value.dtype is None or any(use.node.op_type != "Shape" for use in value.uses()):
+            return f"it also depends on '{value.name}'"
+        sizes = [d if isinstance(d, int) else symbols.get(d.value, shape[0]) for d in value.shape]
+        feeds[str(value.name)] = np.zeros(sizes, value.dtype.numpy())
+    return feeds
 
 
 def channels(parameter: "Parameter | None", spec: GroupNormSpec, value: Array | None = None) -> Array | None:

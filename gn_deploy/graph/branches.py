@@ -31,11 +31,13 @@ def inline_branches(model: "ir.Model") -> None:
 
 
 def _taken(node: "ir.Node") -> "ir.Graph | None":
-    condition = node.inputs[0]
+    """The branch that ``node`` always takes; None when it depends on the data, or the node is not a proper If."""
+    condition = node.inputs[0] if node.inputs else None
     if condition is None or condition.const_value is None or condition.is_graph_input():
         return None  # an initializer that is also an input is only a default
-    branch = "then_branch" if condition.const_value.numpy().reshape(-1)[0] else "else_branch"
-    return node.attributes[branch].as_graph()
+    numbers = condition.const_value.numpy()
+    branch = node.attributes.get_graph("then_branch" if numbers.all() else "else_branch")
+    return branch if branch is not None and numbers.size == 1 and len(branch.outputs) == len(node.outputs) else None
 
 
 def _replace(node: "ir.Node", branch: "ir.Graph", names: "Counter[str | None]") -> None:

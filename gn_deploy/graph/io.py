@@ -35,11 +35,7 @@ def load(path: str | Path) -> "ir.Model":
     """
     path = Path(path)
     with paused_gc():
-        proto = _parse(path)
-        try:
-            model = _build(proto, path)
-        except InputError as error:
-            raise InputError(_line(f"'{path}': {error.message}"), _line(error.hint)) from error
+        model = _build(_parse(path), path)
     model.graph.meta[_SOURCE] = os.path.realpath(path)
     return model
 
@@ -164,27 +160,33 @@ def _missing(path: Path) -> InputError:
 
 def _build(proto: "onnx.ModelProto", path: Path | None) -> "ir.Model":
     """``path`` is where the proto came from; without one it cannot refer to external data."""
+    try:
+        return _checked(proto, path)
+    except InputError as error:
+        where = f"'{path}': " if path else ""
+        raise InputError(_line(where + error.message), _line(error.hint)) from error
+    except Exception as error:  # onnx_ir may raise anything for what the checks cannot foresee
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+        hint = "onnx.checker.check_model may say more"
+        raise InputError(_line(f"'{path or 'ModelProto'}' cannot be read as a model: {cause}"), hint) from error
+
+
+def _checked(proto: "onnx.ModelProto", path: Path | None) -> "ir.Model":
     import onnx_ir as ir
 
-    try:
-        found = validate(proto)
-        if found.external and path is None:
-            raise InputError(
-                f"tensor '{found.external[0].name}' of the ModelProto is in another file", "pass the path of the model"
-            )
-        files = check_files(path, found.external) if path else {}
-        model = ir.from_proto(proto)
-        if path is not None:
-            attach(model, path, files)
-        if found.unsorted:
-            sort(model)
-    except InputError:
-        raise
-    except Exception as error:  # onnx_ir may raise anything for what the checks above cannot foresee
-        cause = str(error).strip().split("\n")[0] or type(error).__name__
-        raise InputError(
-            _line(f"the model cannot be read: {cause}"), "check it with onnx.checker.check_model"
-        ) from error
+    found = validate(proto)
+    if found.external and path is None:
+        name = found.external[0].name
+        raise InputError(f"tensor '{name}' of the ModelProto is in another file", "pass the path of the model")
+    files = check_files(path, found.external) if path else {}
+    model = ir.from_proto(proto)
+    if path is not None:
+        attach(model, path, files)
+    for body in _bodies(model):
+        if "ai.onnx" in body.opset_imports:  # the default domain's other name, which nobody else should have to know
+            body.opset_imports[""] = body.opset_imports.pop("ai.onnx")
+    if found.unsorted:
+        sort(model)
     return model
 
 
@@ -223,9 +225,20 @@ def _serialize(model: "ir.Model", replace: tensors.Replace) -> bytes:
         try:
             model.ir_version = max(before, onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True))
             written: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-            return written
+        except ir.serde.SerdeError as error:
+            if not _is_about_text(error):
+                raise
+            raise InputError(
+                "the model cannot be written: a note in it is not UTF-8 text", "export it again"
+            ) from error
         finally:
             model.ir_version = before
+    return written
+
+
+def _is_about_text(error: BaseException | None) -> bool:
+    """Loading checks names only; comments and metadata_props are read here for the first time."""
+    return error is not None and (isinstance(error, UnicodeDecodeError) or _is_about_text(error.__cause__))
 
 
 def _bodies(model: "ir.Model") -> "list[ir.Graph]":
@@ -233,5 +246,6 @@ def _bodies(model: "ir.Model") -> "list[ir.Graph]":
 
 
 def _line(text: str) -> str:
-    """Names in a hostile file may hold anything; a message is one line."""
-    return "".join(c if c.isprintable() else "?" for c in text)[:400]
+    """Names in a hostile file may hold anything and be of any length; a message is one line."""
+    line = "".join(c if c.isprintable() else "?" for c in text)
+    return line if len(line) <= 400 else f"{line[:200]} ... {line[-190:]}"

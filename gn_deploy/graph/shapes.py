@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING
 
-from gn_deploy.graph.slots import INLINE_LIMIT, is_external, loaded, placeholder, swapped
+from gn_deploy.graph.slots import INLINE_LIMIT, is_external, loaded, placeholder, slots, swapped
 
 if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
+
+_LONG = 1 << 18  # elements; longer than any bias or vocabulary, and at most 12 MB in onnx
 
 
 def infer_shapes(model: "ir.Model") -> None:
@@ -19,10 +21,10 @@ def infer_shapes(model: "ir.Model") -> None:
     import onnx
     import onnx_ir as ir
 
-    with swapped(model, _light):
-        proto = ir.to_proto(model)
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        with swapped(model, _light):
+            proto = ir.to_proto(model)
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=not _has_long_vector(model))
     except Exception:  # onnx raises several kinds for models it cannot follow; shapes are a help, not a need
         return
     _fill(model.graph, inferred.graph)
@@ -39,6 +41,12 @@ def _light(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol | None":
     return loaded(tensor)
 
 
+def _has_long_vector(model: "ir.Model") -> bool:
+    """Data propagation takes any vector for a possible shape and makes a dimension object of each element: 50 bytes."""
+    tensors = (slot.get() for slot in slots(model))
+    return any(len(t.shape) == 1 and t.shape.numpy()[0] > _LONG for t in tensors)
+
+
 def _lacks(value: "ir.Value") -> bool:
     return bool(value.name) and (value.shape is None or value.type is None)
 
@@ -53,7 +61,7 @@ def _fill(graph: "ir.Graph", proto: "onnx.GraphProto") -> None:
                 found = ir.from_proto(infos[value.name])
                 value.type = value.type or found.type
                 value.shape = value.shape if value.shape is not None else found.shape
-        subgraphs = [a.g for a in node_proto.attribute if a.HasField("g")]
+        subgraphs = [a.g for a in node_proto.attribute if a.type == a.GRAPH]
         if subgraphs:
             inner = (a.as_graph() for a in node.attributes.values() if a.type == ir.AttributeType.GRAPH)
             for subgraph, subproto in zip(inner, subgraphs, strict=True):

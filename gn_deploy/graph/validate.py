@@ -41,6 +41,7 @@ def validate(proto: "onnx.ModelProto") -> Checked:
     walk = _Walk(_opsets(proto.opset_import, "the model"), functions, found)
     walk.graph(proto.graph, ())
     for function in proto.functions:
+        _text((function.domain, function.name, *function.attribute))
         name = f"function '{function.name}'"
         walk = _Walk(_opsets(function.opset_import, name), functions, found, in_function=True)
         for default in function.attribute_proto:
@@ -66,6 +67,7 @@ class _Walk:
         self.in_function = in_function
 
     def graph(self, graph: "onnx.GraphProto", outer: tuple[dict[str, bool], ...]) -> None:
+        _text((graph.name,))
         name = f"graph '{graph.name}'"
         for tensor in graph.initializer:
             self.tensor(tensor)
@@ -89,9 +91,11 @@ class _Walk:
                 if name:
                     scope[name] = False
         scopes = (scope, *outer)
+        _text(text for node in nodes for text in (node.name, *node.output))
         known: set[tuple[str, str]] = set()
         for node in nodes:
             if (operator := (node.domain, node.op_type)) not in known:
+                _text(operator)
                 self.operator(*operator)
                 known.add(operator)
             for name in node.input:
@@ -126,6 +130,7 @@ class _Walk:
 
     def attributes(self, attributes: "Attributes", scopes: tuple[dict[str, bool], ...]) -> None:
         for attribute in attributes:
+            _text((attribute.name, attribute.ref_attr_name))
             kind = attribute.type
             if attribute.ref_attr_name:
                 if not self.in_function:
@@ -150,6 +155,7 @@ class _Walk:
                 raise InputError(f"attribute '{attribute.name}' has no type", DAMAGED)
 
     def tensor(self, tensor: "onnx.TensorProto", *, may_be_external: bool = True) -> None:
+        _text((tensor.name,))
         if tensor.data_location == tensor.EXTERNAL:
             if not may_be_external:
                 raise InputError(f"tensor '{tensor.name}' of a list has external data", "only single tensors may")
@@ -166,7 +172,8 @@ class _Walk:
                 raise InputError(f"tensor '{tensor.name}' holds data of another element type", DAMAGED)
         if have != need or min(tensor.dims, default=0) < 0:
             shape = "x".join(map(str, tensor.dims)) or "()"
-            raise InputError(f"tensor '{tensor.name}' of shape {shape} holds {have} entries instead of {need}", DAMAGED)
+            held = f"{have} entries instead of {need}"
+            raise InputError(f"tensor '{tensor.name}' of shape {shape} holds {held}", DAMAGED)
 
 
 def tensor_nbytes(tensor: "onnx.TensorProto") -> int:
@@ -179,7 +186,8 @@ def tensor_nbytes(tensor: "onnx.TensorProto") -> int:
         raise InputError(
             f"tensor '{tensor.name}' has the element type {tensor.data_type}, unfit for raw data"
         ) from error
-    return -(-math.prod(tensor.dims) * bits // 8)
+    size: int = math.prod(tensor.dims)
+    return -(-size * bits // 8)
 
 
 _INT32 = ("int32_data", 1.0)
@@ -208,7 +216,7 @@ _FIELD_NAMES = frozenset(name for name, _ in _FIELDS.values())
 def _versions(proto: "onnx.ModelProto") -> None:
     import onnx
 
-    if not proto.HasField("graph"):
+    if not (proto.graph.node or proto.graph.output):
         raise InputError("the file holds no graph", "it is empty, damaged, or not an ONNX model")
     if proto.ir_version > onnx.IR_VERSION:
         raise InputError(
@@ -223,6 +231,7 @@ def _opsets(imports: "Iterable[onnx.OperatorSetIdProto]", where: str) -> set[str
 
     versions: dict[str, int] = {}
     for opset in imports:
+        _text((opset.domain,))
         domain = opset.domain or "ai.onnx"
         if versions.setdefault(domain, opset.version) != opset.version:
             raise InputError(f"{where} imports opset {versions[domain]} and {opset.version} of '{domain}'")
@@ -237,9 +246,18 @@ def _opsets(imports: "Iterable[onnx.OperatorSetIdProto]", where: str) -> set[str
     return set(versions)
 
 
+def _text(strings: Iterable[str]) -> None:
+    """protobuf hands out bytes, not str, where a string is not UTF-8."""
+    try:
+        "".join(strings)
+    except TypeError as error:
+        raise InputError("a name in the file is not UTF-8 text", DAMAGED) from error
+
+
 def _unique(names: Iterable[str], where: str) -> Iterator[str]:
     seen: set[str] = set()
     for name in names:
+        _text((name,))
         if name in seen:
             raise InputError(f"{where} declares the value '{name}' twice")
         seen.add(name)

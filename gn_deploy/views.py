@@ -62,7 +62,8 @@ def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[
             why = Rejected(f"the shape of '{source.name}' is not known or has no channels")
             continue
         for axis in (1, -1):
-            groups = _groups(source_shape, shape, reduced, axis, reshaped=bool(nodes))
+            reshaped = any(node.op_type not in ("Cast", "Identity") for node in nodes)
+            groups = _groups(source_shape, shape, reduced, axis, reshaped=reshaped)
             if isinstance(groups, Rejected):
                 why = groups if axis == 1 else why
                 continue

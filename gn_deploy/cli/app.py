@@ -39,8 +39,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for _verb in VERBS:
-    app.command(_verb.__name__, cls=Verb)(_verb)
+_NAMES = [verb.__name__ for verb in VERBS]
+for _name, _verb in zip(_NAMES, VERBS, strict=True):
+    app.command(_name, cls=Verb)(_verb)
 
 
 def _version(asked: bool) -> None:
@@ -90,7 +91,8 @@ def run(args: Sequence[str]) -> int:
         if debug:
             traceback.print_exc()
         ending = _ending(error)
-        _say(ending.message, ending.hint)
+        verb = next((f"{arg} " for arg in args if arg in _NAMES), "")
+        _say(ending.message, ending.hint or f"'gn-deploy {verb}--help' says what is expected here")
         return ending.exit_code
 
 

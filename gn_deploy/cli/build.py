@@ -28,7 +28,7 @@ def build(
     ] = None,
     json: Json = False,
 ) -> Answer:
-    """Compile MODEL into an engine; GroupNorms are first written the way the target takes them."""
+    """Compile MODEL, lowered for the target, into an engine, and show which kernels it became."""
     from gn_deploy import api
     from gn_deploy.reports.summary import plural, size
     from gn_deploy.reports.text import table

@@ -55,7 +55,7 @@ def demo(
         model = api.export(made, out=source).model
         say(f"{source}, opset {model.opset_imports.get('')}, checked against the module")
     with _step(console, "inspect") as say:
-        sites = api.find(model)
+        sites = api.find(source)
         say(f"{plural(len(sites), 'GroupNorm')}, written as {_forms(s.form for s in sites)}")
     lowered: dict[str, ir.Model] = {}
     for target in TARGETS:

@@ -30,6 +30,10 @@ def doctor(
     with console.status("asking every runtime"):
         probes = probe_all()
 
+    for probe in probes:
+        if probe.name in required and not (probe.run or probe.build):
+            raise UnavailableError(f"runtime '{probe.name}' is not available: {probe.run.reason}")
+
     def can(decision: Decision) -> Text:
         return Text("✓", style="green") if decision else Text("–", style="dim")
 
@@ -44,9 +48,6 @@ def doctor(
             ],
         )
     )
-    for probe in probes:
-        if probe.name in required and not (probe.run or probe.build):
-            raise UnavailableError(f"runtime '{probe.name}' is not available: {probe.run.reason}")
     document = {
         "gn_deploy": __version__,
         "python": platform.python_version(),

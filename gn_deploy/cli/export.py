@@ -1,12 +1,11 @@
 """export: a recipe's trained module to an ONNX file, verified against the module itself."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
-from gn_deploy.targets import Target
 
 
 def export(
@@ -21,25 +20,21 @@ def export(
     json: Json = False,
 ) -> Answer:
     """Export RECIPE to ONNX; with --target, its GroupNorms are written the way that runtime takes them."""
-    wanted = Target.parse(target) if target is not None else None
-
     from gn_deploy import api
-    from gn_deploy.exporters.recipe import load_recipe
-    from gn_deploy.graph.io import save
     from gn_deploy.reports.summary import plural
 
     console = terminal(json)
     with console.status("exporting" + ("" if no_verify else ", checking against the module")):
-        options: dict[str, Any] = {"opset": opset} if opset is not None else {}
-        exported = api.export(load_recipe(recipe), target=wanted, dynamic=dynamic, verify=not no_verify, **options)
-        save(exported.model, out)
+        exported = api.export(recipe, target=target, dynamic=dynamic, opset=opset, out=out, verify=not no_verify)
     version = exported.model.opset_imports.get("")
-    console.print(f"{out}: opset {version}, {plural(len(exported.decisions), 'GroupNorm')} for {wanted or 'onnx'}")
+    count = plural(len(api.find(exported.model)), "GroupNorm")
+    checked = "not checked" if no_verify else "checked against the module"
+    console.print(f"{out}: opset {version}, {count}, {checked}")
     if exported.decisions:
         console.print(site_table(exported.decisions, "written as"))
     document = {
         "recipe": recipe,
-        "target": str(wanted) if wanted else None,
+        "target": target,
         "out": str(out),
         "opset": version,
         "verified": not no_verify,

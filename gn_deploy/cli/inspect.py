@@ -6,7 +6,6 @@ from typing import Annotated
 import typer
 
 from gn_deploy.cli.base import Answer, Json, site_rows, site_table, terminal
-from gn_deploy.targets import Target
 
 
 def inspect(
@@ -16,22 +15,20 @@ def inspect(
     json: Json = False,
 ) -> Answer:
     """Show every GroupNorm in MODEL; nothing is written."""
-    wanted = Target.parse(target)
-
-    from gn_deploy import sites
-    from gn_deploy.graph.io import load
-    from gn_deploy.passes.lower import decide
+    from gn_deploy import api
     from gn_deploy.reports.summary import plural
-    from gn_deploy.reports.text import table
+    from gn_deploy.reports.text import plain, table
 
     console = terminal(json)
     with console.status("reading"):
-        loaded = load(model)
-        found = sites.find(loaded)
-        decisions = decide(found.sites, wanted, loaded)
-    console.print(f"{model}: {plural(len(found.sites), 'GroupNorm')}, opset {loaded.opset_imports.get('')}")
-    if decisions:
-        console.print(site_table(decisions, f"{wanted} takes it as"))
+        found = api.inspect(model, target)
+    opset = found.model.opset_imports.get("")
+    console.print(f"{model}: {plural(len(found.sites), 'GroupNorm')}, opset {opset}")
+    if found.decisions:
+        console.print(site_table(found.decisions, f"{target} takes it as"))
+    for site in found.sites:
+        for note in site.notes:
+            console.print(f"note: {plain(site.name)}: {plain(note)}", style="yellow")
     if found.near_misses and not why:
         console.print(f"{plural(len(found.near_misses), 'place')} looked like a GroupNorm; --why shows the reasons")
     if found.near_misses and why:
@@ -39,9 +36,11 @@ def inspect(
         console.print(table("\nNear misses", ("node", "form", "reason"), [[m.node, m.form, m.reason] for m in misses]))
     document = {
         "model": str(model),
-        "opset": loaded.opset_imports.get(""),
-        "target": str(wanted),
-        "sites": site_rows(decisions),
+        "opset": opset,
+        "target": target,
+        "sites": [
+            row | {"notes": list(site.notes)} for row, site in zip(site_rows(found.decisions), found.sites, strict=True)
+        ],
         "near_misses": [
             {"node": m.node, "form": m.form, "reason": m.reason, "progress": m.progress} for m in found.near_misses
         ],

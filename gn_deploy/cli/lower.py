@@ -7,7 +7,6 @@ import typer
 
 from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
 from gn_deploy.errors import InputError
-from gn_deploy.targets import Target
 
 
 def lower(
@@ -26,12 +25,11 @@ def lower(
     json: Json = False,
 ) -> Answer:
     """Rewrite the GroupNorms of MODEL for a target; what cannot be proved equal is left as it was, with the reason."""
-    wanted = Target.parse(target)
-
     from gn_deploy import api
     from gn_deploy.graph.io import load, save
     from gn_deploy.reports.summary import plural
 
+    wanted = api.checked_target(target)  # told before the file is read
     console = terminal(json)
     with console.status(f"lowering for {wanted}" + ("" if no_verify else ", checking every site")):
         source = load(model)

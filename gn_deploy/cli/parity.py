@@ -1,12 +1,16 @@
 """parity: run two models on every runtime and judge each GroupNorm against the float64 oracle."""
 
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from gn_deploy.cli.base import Answer, Json, save_report, terminal
-from gn_deploy.errors import ExitCode, InputError
+from gn_deploy.errors import ExitCode, InputError, UnavailableError
 
 
 def parity(
@@ -15,7 +19,7 @@ def parity(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            "--runtime", "-r", metavar="NAME", help="Run B here; repeatable. Default: every runtime there is."
+            "--runtime", "-r", metavar="NAME", help="Run B here; repeatable. Default: the ONNX standard itself."
         ),
     ] = None,
     data: Annotated[
@@ -37,28 +41,35 @@ def parity(
     from gn_deploy.reports.text import show
 
     console = terminal(json)
-    options: dict[str, Any] = {
-        "runtimes": runtime,
-        "data": data,
-        "dims": dict(map(_size, dim or ())),
-        "atol": atol,
-        "rtol": rtol,
-    }
-    with console.status("judging every GroupNorm on every runtime"):
-        result = api.compare(_source(reference), candidate, **options)
+    sizes = dict(map(_size, dim or ()))
+    _require(runtime or ())
+    with console.status("judging every GroupNorm") as status:
+        result = api.compare(
+            api.export(reference).model if reference.endswith(".py") else Path(reference),
+            candidate,
+            runtimes=runtime,
+            data=data,
+            dims=sizes,
+            atol=atol,
+            rtol=rtol,
+            progress=status.update,
+        )
+    typed = shlex.join(["gn-deploy", *sys.argv[1:]])
+    result = replace(result, reference=reference, candidate=str(candidate), command=typed)
     show(result, console)
     if report is not None:
         save_report(result, report, console)
     return Answer(result.to_dict(), ExitCode.OK if result.held else ExitCode.PARITY_BROKEN, json)
 
 
-def _source(text: str) -> Any:
-    """A recipe for a .py file, else the path itself."""
-    if not text.endswith(".py"):
-        return Path(text)
-    from gn_deploy.exporters.recipe import load_recipe
+def _require(runtimes: Sequence[str]) -> None:
+    """Raises UnavailableError for a runtime that was asked for and cannot run here: it is never skipped silently."""
+    from gn_deploy.runtimes import RUNTIMES, resolve
 
-    return load_recipe(text)
+    for name in runtimes:
+        probe = RUNTIMES.require(resolve(name)).probe()
+        if not probe.run:
+            raise UnavailableError(f"runtime '{name}' cannot run here: {probe.run.reason}")
 
 
 def _size(text: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
+from gn_deploy.parity.oracle import reference_runtime
 from gn_deploy.parity.per_site import Override, coarser
 from gn_deploy.parity.report import OutputVerdict, Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds
@@ -15,7 +16,7 @@ from gn_deploy.parity.tolerance import FORMATS, Bounds
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.runtimes.base import Runtime, Session
+    from gn_deploy.runtimes.base import Session
 
 PASS_RATIO = 4.0  # right runtimes reached 3.5 over 64 networks
 WARN_RATIO = 16.0  # the one real bug met there was at 791; wrong GroupNorms start at about this
@@ -31,8 +32,8 @@ class EndToEnd:
     parameter and input moved by one unit in the last place of ``dtype``.
     """
 
-    def __init__(self, reference: "ir.Model", runtime: "Runtime", oracle: "Session") -> None:
-        self._reference, self._runtime, self._oracle = reference, runtime, oracle
+    def __init__(self, reference: "ir.Model", oracle: "Session") -> None:
+        self._reference, self._oracle = reference, oracle
         self._sessions: dict[str, list[Session]] = {}
         self._known: dict[tuple[str, str, bytes], tuple[dict[str, Array], list[dict[str, Array]]]] = {}
 
@@ -104,7 +105,7 @@ class EndToEnd:
         import onnx_ir as ir
 
         if dtype not in self._sessions:
-            sessions = [self._runtime.open(self._reference)]
+            sessions = [reference_runtime().open(self._reference)]
             rng = np.random.default_rng(1)
             for _ in range(PERTURBED):
                 clone = self._reference.clone()
@@ -112,7 +113,7 @@ class EndToEnd:
                     if value.const_value is not None and value.const_value.dtype.is_floating_point():
                         moved = _moved(value.const_value.numpy(), dtype, rng)
                         value.const_value = ir.Tensor(moved, name=value.name)
-                sessions.append(self._runtime.open(clone))
+                sessions.append(reference_runtime().open(clone))
             self._sessions[dtype] = sessions
         return self._sessions[dtype]
 

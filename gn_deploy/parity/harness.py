@@ -13,6 +13,7 @@ from gn_deploy.errors import GnDeployError, InputError, UnavailableError
 from gn_deploy.parity.cases import Array, Case, InputSpec, input_specs, model_cases
 from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
+from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.pairing import Pair, Pairing, pair
 from gn_deploy.parity.per_site import Evidence, Override, probe, verdict, worst
 from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, Status
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
     from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.runtimes.base import Runtime, Session
 
-REFERENCE_RUNTIME = "onnx-reference"
+__all__ = ["REFERENCE_RUNTIME", "Subject", "compare", "judge", "match_inputs"]
+
 _PACKAGES = ("numpy", "onnx", "onnx_ir")
 
 
@@ -116,13 +118,12 @@ def judge(
     3. A runtime that is absent is NOTRUN, one that fails is CRASH; neither stops the others.
     """
     tell = progress or (lambda _: None)
-    runtime = RUNTIMES.require(REFERENCE_RUNTIME)
     whole: EndToEnd | str
     own: Session | None = None
     try:
         if oracle is None:
-            oracle = own = runtime.open(reference, precision="float64")
-        whole = EndToEnd(reference, runtime, oracle)
+            oracle = own = open_oracle(reference)
+        whole = EndToEnd(reference, oracle)
     except GnDeployError as error:
         whole = f"no float64 oracle: {error.message}"
     findings = []

@@ -24,7 +24,7 @@ def find(model: ir.Model) -> Found:
     """All sites and near misses of ``model``, which is only read; best after ``graph.normalize``.
 
     A node belongs to one site at most; the first form of the registry that explains it wins.
-    Raises InputError for GroupNormalization nodes that ONNX does not allow.
+    Raises InputError for GroupNormalization nodes that ONNX does not allow and whose meaning cannot be guessed.
     """
     facts = Facts(opset_of(model))
     forms = _by_root()

@@ -51,6 +51,8 @@ class GroupNormSite:
     """Source line, from the exporter's metadata."""
     notes: tuple[str, ...] = ()
     """What a reader should know, for example that the file computes a one-pass variance."""
+    invalid: str = ""
+    """Why ONNX does not allow the node, though its meaning can be guessed; such a site is shown, never rewritten."""
     graph: ir.Graph | ir.Function | None = field(default=None, repr=False)
 
     @property
@@ -107,6 +109,7 @@ def complete(
     applied: Callable[[GroupView], Applied | Rejected] = lambda _view: (None, None),
     closed: bool = False,
     notes: tuple[str, ...] = (),
+    invalid: str = "",
     progress: int = 1,
 ) -> GroupNormSite | NearMiss:
     """The site whose normalized value is the output of ``core``: the view with the most complete affine, nearest first.
@@ -160,6 +163,7 @@ def complete(
         module=module_path(core),
         source=source_line(core),
         notes=notes,
+        invalid=invalid,
         graph=core.graph,
     )
 

@@ -30,7 +30,7 @@ def read_op(
     if shape is None:
         return NearMiss(node.name or "", form, f"the shape of '{x.name}' is not known", 1)
     view = GroupView(x, shape, groups, channels, 1, ())
-    notes: list[str] = []
+    invalid = ""
     held: list[Parameter | None] = []
     for which, value, length in zip(("scale", "bias"), node.inputs[1:], lengths, strict=True):
         assert value is not None
@@ -41,10 +41,8 @@ def read_op(
             )
         one_per_group = length == groups != channels if length is not None else per_group
         if one_per_group != per_group and groups != channels:
-            notes.append(
-                f"invalid at opset {facts.opset}: {which} has {length} elements, "
-                f"{groups if per_group else channels} were needed"
-            )
+            needed = groups if per_group else channels
+            invalid = f"{where} has {which} of {length} elements, {needed} were needed at opset {facts.opset}"
         array = facts.constant(value)
         if array is not None and one_per_group:
             array = np.repeat(array, spec.channels_per_group)
@@ -59,7 +57,7 @@ def read_op(
         stash=stash,
         applied=lambda _view: (held[0], held[1]),
         closed=any(held),
-        notes=tuple(notes),
+        invalid=invalid,
     )
 
 

@@ -27,7 +27,7 @@ from gn_deploy.spec import GroupNormSpec
 from gn_deploy.views import group_views
 
 _ONE_PASS = "the file takes the variance in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
-_TELLING = 4  # nodes matched from which a miss is worth a word: Div, Sub, ReduceMean and one more
+_TELLING = 3  # nodes matched from which a miss is worth a word: x - ReduceMean(x), divided or multiplied
 _SHAPED = "Reshape Expand Unsqueeze Cast Identity"  # what exporters put around a mean or a variance
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.errors import InputError
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
 from gn_deploy.graph.cut import cut
@@ -59,6 +60,8 @@ class LowerGroupNorm(ir.passes.InPlacePass):
     2. The opset is raised only for a form that needs it, when every other node provably keeps its meaning.
     3. With ``verify``, a rewrite that it rejects is not made.
     4. Running it twice changes nothing the second time.
+
+    Raises InputError for a GroupNormalization node that ONNX does not allow.
     """
 
     def __init__(self, target: Target | str, *, verify: Verify | None = None) -> None:
@@ -68,6 +71,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Lowered:
         found = find(model)
+        for site in found.sites:
+            if site.invalid:
+                raise InputError(site.invalid, "per group before opset 21, per channel since: convert the parameter")
         before = opset_of(model)
         plans, opset = self._plan(model, found.sites)
         plans = [self._verified(model, plan, opset) for plan in plans]

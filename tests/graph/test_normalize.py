@@ -89,7 +89,7 @@ X = np.array([0.5, -2], np.float32)
     ("text", "x", "nodes", "expected"),
     [
         (FUNCTIONS, X.repeat(2)[None], 4, [6 * X.repeat(2)[None] + 3]),  # (3 x + 1) 2 + 1
-        (CONSTANTS, X, 5, [([1, 2] + X) * 3 + [4, 5], ["tu", "tv"], [1, 1]]),
+        (CONSTANTS, X, 5, [np.add(X, [1, 2]) * 3 + [4, 5], ["tu", "tv"], [1, 1]]),
         (BRANCHES, X, 4, [X * [1, 2] - X, [7, 8]]),
     ],
 )

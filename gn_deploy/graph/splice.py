@@ -127,6 +127,21 @@ def remove_dead(candidates: Iterable[ir.Node]) -> None:
                     del owner.initializers[value.name]
 
 
+def dying_with(nodes: Iterable[ir.Node]) -> frozenset[ir.Node]:
+    """``nodes`` and every node that only they, or others of the result, read: what ``splice`` will remove with them."""
+    dying = set(nodes)
+    stack = [v for node in dying for v in node.inputs]
+    while stack:
+        value = stack.pop()
+        producer = value.producer() if value is not None else None
+        if producer is None or producer in dying:
+            continue
+        if all(not v.is_graph_output() and all(u.node in dying for u in v.uses()) for v in producer.outputs):
+            dying.add(producer)
+            stack.extend(producer.inputs)
+    return frozenset(dying)
+
+
 def _subgraphs(node: ir.Node) -> list[ir.Graph]:
     found: list[ir.Graph] = []
     for attribute in node.attributes.values():

@@ -174,7 +174,9 @@ def _told(plan: _Plan) -> SiteDecision:
 def _rewrite(site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool) -> None:
     graph = site.output.producer().graph  # type: ignore[union-attr]
     assert isinstance(graph, ir.Graph)
-    builder = Builder(graph, names, site.name, opset, min_rank=min_rank)
+    scope, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
+    prefix = scope if scope and any(last.startswith(node.op_type) for node in site.nodes) else site.name
+    builder = Builder(graph, names, prefix, opset, min_rank=min_rank)
     value = form.write(site, builder)
     for node in builder.nodes:
         stamp_node(node, form.name, site.form, site.nodes)

@@ -15,7 +15,8 @@ from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
 from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.pairing import Pair, Pairing, pair
-from gn_deploy.parity.per_site import Evidence, Override, probe, verdict, worst
+from gn_deploy.parity.per_site import Evidence, Override, verdict, worst
+from gn_deploy.parity.probe import probe
 from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, Status
 from gn_deploy.registry import Unavailable
 from gn_deploy.runtimes import RUNTIMES, resolve
@@ -235,7 +236,7 @@ def _judge_sites(
     evidence: dict[Pair, list[Evidence]]
     if isinstance(subject.model, ir.Model):
         pairing = pair(reference, sites, subject.model, _sites(subject.model))
-        evidence = {p: probe(p, subject.model, runtime, override) for p in pairing.pairs}
+        evidence = probe(pairing.pairs, subject.model, runtime, override)
         if in_place:
             for p, more in evidence_in_place(pairing.pairs, subject.model, runtime, cases, override).items():
                 evidence[p] = [*evidence[p], *more]

@@ -1,4 +1,4 @@
-"""One GroupNorm on one runtime, judged on its own input and output: probed alone, and in place in the network."""
+"""One GroupNorm on one runtime, judged on arrays that went in and came out."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,27 +8,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gn_deploy.errors import GnDeployError, UnavailableError
-from gn_deploy.graph.cut import cut
-from gn_deploy.parity.cases import deal, hands
-from gn_deploy.parity.families import FAMILIES
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.pairing import Pair, region
 from gn_deploy.parity.report import Metrics, SiteVerdict, Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
-from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
+from gn_deploy.spec import GroupNormSpec
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
-    from gn_deploy.forms.base import GroupNormSite, Parameter
-    from gn_deploy.runtimes.base import Runtime
+    from gn_deploy.forms.base import Parameter
 
 Array = NDArray[Any]
-MAX_PROBE = 1 << 22  # elements; a larger static shape is probed with one tensor, its slots shared by the families
 _SEVERITY = (Status.NOTRUN, Status.PASS, Status.WARN, Status.UNSTABLE, Status.NAN, Status.FAIL, Status.CRASH)
 _POINTWISE = frozenset(("Add", "Sub", "Mul", "Div"))
-_SPATIAL = {3: ((96,), (35,)), 4: ((12, 8), (5, 7)), 5: ((4, 6, 4), (3, 5, 2))}  # two sizes, nowhere square
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,50 +91,6 @@ def judge_arrays(
     return found
 
 
-def probe(pair: Pair, model: "ir.Model", runtime: "Runtime", override: Override | None = None) -> list[Evidence]:
-    """The candidate's region alone on the runtime, on the families dealt over its groups.
-
-    NOTRUN with the reason where the region needs other values of the network, or its shape is only guessed and refused.
-    """
-    spec, site = pair.spec, pair.site
-    if is_dynamic(site.scale) or is_dynamic(site.bias):
-        return [Evidence("probe", Status.NOTRUN, reason="scale or bias is only known at run time")]
-    alone = cut(model, [pair.input], [pair.output])
-    entry = alone.graph.inputs[0]
-    if entry.dtype is None:
-        entry.dtype = _ir_dtype(spec.dtype)
-    dtype = str(entry.dtype.numpy())  # type: ignore[union-attr]
-    shape = probe_shapes(site, pair.input)[0]
-    others = shape_feeds(alone, shape)
-    if isinstance(others, str):
-        return [Evidence("probe", Status.NOTRUN, reason=others)]
-    found: list[Evidence] = []
-    try:
-        session = runtime.open(alone)
-        try:
-            precision = session.precision if session.precision in FLOAT_DTYPES else ""
-            for x, hand in zip(
-                deal(shape, spec, dtype=coarser(dtype, precision or dtype)), hands(shape, spec), strict=True
-            ):
-                x = x.astype(dtype)
-                y = session.run({str(entry.name): x, **others})[str(pair.output.name)]
-                stores = low_precision_stores(pair, y.dtype.name)
-                found += judge_arrays(
-                    x, y, spec, channels(site.scale, spec), channels(site.bias, spec),
-                    case="probe", hand=hand, precision=precision, stores=stores, override=override,
-                )  # fmt: skip
-                if x.size > MAX_PROBE:
-                    break
-        finally:
-            session.close()
-    except UnavailableError as error:
-        return [Evidence("probe", Status.NOTRUN, reason=error.message)]
-    except GnDeployError as error:
-        guessed = pair.input.shape is None or any(not isinstance(d, int) for d in pair.input.shape)
-        return [*found, Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
-    return found
-
-
 def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Override | None = None) -> SiteVerdict:
     """The worst of all evidence, with the reasons of everything that was left out."""
     site, spec = pair.site, pair.site.spec
@@ -171,50 +118,6 @@ def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Ov
         source=site.source,
         cases={e.case: e.metrics.error_over_bound for e in evidence if e.metrics},
     )
-
-
-def probe_shapes(site: "GroupNormSite", value: "ir.Value") -> list[tuple[int, ...]]:
-    """Shapes of x to probe with: the static one; two different ones when a dim is dynamic (equal for equal names)."""
-    spec = site.spec
-    known = [list(v.shape) for v in (value, site.input) if v.shape is not None]
-    rank = len(known[0]) if known else spec.rank or 4
-    dims: list[Any] = [
-        next((s[i] for s in known if len(s) == rank and isinstance(s[i], int)), None) for i in range(rank)
-    ]
-    dims[spec.channel_axis] = spec.num_channels
-    if None not in dims:
-        return [tuple(dims)]
-    batch = max(2, -(-len(FAMILIES) // spec.num_groups))  # a slot for every family, so that one tensor does
-    shapes = []
-    for more, spatial in enumerate(_SPATIAL.get(rank, ((2,) * (rank - 2), (3,) * (rank - 2)))):
-        sizes = [batch + more, *spatial]
-        sizes.insert(spec.channel_axis if spec.channel_axis == 1 else rank - 1, spec.num_channels)
-        named: dict[str, int] = {}
-        symbols = [getattr(d, "value", None) for d in known[0]] if known else [None] * rank
-        for i, symbol in enumerate(symbols):
-            if isinstance(symbol, str):
-                sizes[i] = named.setdefault(symbol, sizes[i])
-        shapes.append(tuple(s if d is None else d for d, s in zip(dims, sizes, strict=True)))
-    return shapes
-
-
-def shape_feeds(alone: "ir.Model", shape: Sequence[int], known: Sequence[str] = ()) -> dict[str, Array] | str:
-    """Arrays for the inputs of a cut region of which it only reads the shape, given the shape of its first input.
-
-    Exporters read a dynamic batch size off the network's own input. A region that needs another input's numbers gets
-    the reason as a string; ``known`` inputs are fed by the caller.
-    """
-    entry, *others = alone.graph.inputs
-    symbols = {getattr(d, "value", None): size for d, size in zip(entry.shape or (), shape, strict=bool(entry.shape))}
-    feeds = {}
-    for value in others:
-        if value.name in known:
-            continue
-        if value.shape is None or value.dtype is None or any(use.node.op_type != "Shape" for use in value.uses()):
-            return f"it also depends on '{value.name}'"
-        sizes = [d if isinstance(d, int) else symbols.get(d.value, shape[0]) for d in value.shape]
-        feeds[str(value.name)] = np.zeros(sizes, value.dtype.numpy())
-    return feeds
 
 
 def channels(parameter: "Parameter | None", spec: GroupNormSpec, value: Array | None = None) -> Array | None:
@@ -257,9 +160,3 @@ _REASONS = {
     Status.FAIL: "does not compute this GroupNorm",
     Status.NAN: "NaN or Inf where the reference has a number, or the other way round",
 }
-
-
-def _ir_dtype(name: str) -> "ir.DataType":
-    import onnx_ir as ir
-
-    return ir.DataType.from_numpy(np.dtype(name))

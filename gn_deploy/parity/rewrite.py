@@ -11,7 +11,8 @@ from gn_deploy.errors import GnDeployError
 from gn_deploy.parity.cases import Array, deal, hands
 from gn_deploy.parity.metrics import by_slot, nonfinite_mismatch
 from gn_deploy.parity.oracle import open_oracle
-from gn_deploy.parity.per_site import channels, is_dynamic, probe_shapes, shape_feeds
+from gn_deploy.parity.per_site import channels, is_dynamic
+from gn_deploy.parity.probe import probe_shapes, shape_feeds
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
 from gn_deploy.spec import Activation, GroupNormSpec
 

@@ -1,0 +1,199 @@
+"""GroupNorms cut out of a network and run alone on the families, all of them in one model where that can be."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gn_deploy.errors import GnDeployError, UnavailableError
+from gn_deploy.graph.cut import cut
+from gn_deploy.parity.cases import Array, deal, hands
+from gn_deploy.parity.families import FAMILIES
+from gn_deploy.parity.pairing import Pair, region
+from gn_deploy.parity.per_site import (
+    Evidence,
+    Override,
+    channels,
+    coarser,
+    is_dynamic,
+    judge_arrays,
+    low_precision_stores,
+)
+from gn_deploy.parity.report import Status
+from gn_deploy.spec import FLOAT_DTYPES
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from gn_deploy.forms.base import GroupNormSite
+    from gn_deploy.runtimes.base import Runtime
+
+MAX_ELEMENTS = 1 << 26  # of all inputs of one probing model; more GroupNorms go into the next one
+LARGE = 1 << 22  # elements; a larger static shape is probed with one tensor, its slots shared by the families
+_SPATIAL = {3: ((96,), (35,)), 4: ((12, 8), (5, 7)), 5: ((4, 6, 4), (3, 5, 2))}  # two sizes, nowhere square
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Plan:
+    pair: Pair
+    shape: tuple[int, ...]
+    others: dict[str, Array]
+    reads: "frozenset[ir.Value]"
+
+
+def probe(
+    pairs: Sequence[Pair], model: "ir.Model", runtime: "Runtime", override: Override | None = None
+) -> dict[Pair, list[Evidence]]:
+    """Each pair's region of ``model`` alone on the runtime, on the families dealt over its groups.
+
+    NOTRUN with the reason where the region needs other values of the network, or its shape is only guessed and refused.
+    Regions that do not touch share one model, so that a runtime compiles once; if it fails, each is tried alone.
+    """
+    found: dict[Pair, list[Evidence]] = {}
+    plans = []
+    for pair in pairs:
+        plan = _plan(pair, model)
+        if isinstance(plan, str):
+            found[pair] = [Evidence("probe", Status.NOTRUN, reason=plan)]
+        else:
+            plans.append(plan)
+    for batch in _batches(plans, model):
+        try:
+            found |= _run(batch, model, runtime, override)
+        except UnavailableError as error:
+            found |= {plan.pair: [Evidence("probe", Status.NOTRUN, reason=error.message)] for plan in batch}
+        except GnDeployError:
+            for plan in batch:
+                found[plan.pair] = _alone(plan, model, runtime, override)
+    return found
+
+
+def probe_shapes(site: "GroupNormSite", value: "ir.Value") -> list[tuple[int, ...]]:
+    """Shapes of x to probe with: the static one; two different ones when a dim is dynamic (equal for equal names)."""
+    spec = site.spec
+    known = [list(v.shape) for v in (value, site.input) if v.shape is not None]
+    rank = len(known[0]) if known else spec.rank or 4
+    dims: list[Any] = [
+        next((s[i] for s in known if len(s) == rank and isinstance(s[i], int)), None) for i in range(rank)
+    ]
+    dims[spec.channel_axis] = spec.num_channels
+    if None not in dims:
+        return [tuple(dims)]
+    batch = max(2, -(-len(FAMILIES) // spec.num_groups))  # a slot for every family, so that one tensor does
+    shapes = []
+    for more, spatial in enumerate(_SPATIAL.get(rank, ((2,) * (rank - 2), (3,) * (rank - 2)))):
+        sizes = [batch + more, *spatial]
+        sizes.insert(spec.channel_axis if spec.channel_axis == 1 else rank - 1, spec.num_channels)
+        named: dict[str, int] = {}
+        symbols = [getattr(d, "value", None) for d in known[0]] if known else [None] * rank
+        for i, symbol in enumerate(symbols):
+            if isinstance(symbol, str):
+                sizes[i] = named.setdefault(symbol, sizes[i])
+        shapes.append(tuple(s if d is None else d for d, s in zip(dims, sizes, strict=True)))
+    return shapes
+
+
+def shape_feeds(alone: "ir.Model", shape: Sequence[int], known: Sequence[str] = ()) -> dict[str, Array] | str:
+    """Arrays for the inputs of a cut region of which it only reads the shape, given the shape of its first input.
+
+    Exporters read a dynamic batch size off the network's own input. A region that needs another input's numbers gets
+    the reason as a string; ``known`` inputs are fed by the caller.
+    """
+    entry, *others = alone.graph.inputs
+    symbols = {getattr(d, "value", None): size for d, size in zip(entry.shape or (), shape, strict=bool(entry.shape))}
+    feeds = {}
+    for value in others:
+        if value.name in known:
+            continue
+        if value.shape is None or value.dtype is None or any(use.node.op_type != "Shape" for use in value.uses()):
+            return f"it also depends on '{value.name}'"
+        sizes = [d if isinstance(d, int) else symbols.get(d.value, shape[0]) for d in value.shape]
+        feeds[str(value.name)] = np.zeros(sizes, value.dtype.numpy())
+    return feeds
+
+
+def _plan(pair: Pair, model: "ir.Model") -> _Plan | str:
+    if is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
+        return "scale or bias is only known at run time"
+    shape = probe_shapes(pair.site, pair.input)[0]
+    others = shape_feeds(cut(model, [pair.input], [pair.output]), shape)
+    if isinstance(others, str):
+        return others
+    reads = frozenset(v for node in region(pair.input, pair.output) or () for v in node.inputs if v is not None)
+    return _Plan(pair, shape, others, reads)
+
+
+def _batches(plans: Sequence[_Plan], model: "ir.Model") -> Iterator[list[_Plan]]:
+    """Plans whose regions neither share an input nor read one another's; those with other inputs stay alone."""
+    main = {v for node in model.graph for v in node.outputs}
+    batch: list[_Plan] = []
+    for plan in plans:
+        if plan.others or plan.pair.output not in main:
+            yield [plan]
+            continue
+        clash = any(plan.pair.input in other.reads or other.pair.input in plan.reads for other in batch)
+        if batch and (clash or sum(math.prod(p.shape) for p in [*batch, plan]) > MAX_ELEMENTS):
+            yield batch
+            batch = []
+        batch.append(plan)
+    if batch:
+        yield batch
+
+
+def _alone(plan: _Plan, model: "ir.Model", runtime: "Runtime", override: Override | None) -> list[Evidence]:
+    try:
+        return _run([plan], model, runtime, override)[plan.pair]
+    except GnDeployError as error:
+        given = plan.pair.input.shape
+        guessed = given is None or any(not isinstance(d, int) for d in given)
+        return [Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
+
+
+def _run(
+    plans: Sequence[_Plan], model: "ir.Model", runtime: "Runtime", override: Override | None
+) -> dict[Pair, list[Evidence]]:
+    import onnx_ir as ir
+
+    joint = cut(model, [p.pair.input for p in plans], [p.pair.output for p in plans])
+    entries = list(joint.graph.inputs)[: len(plans)]
+    for entry, plan in zip(entries, plans, strict=True):
+        if entry.dtype is None:
+            entry.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(plan.pair.spec.dtype)))
+        if entry.shape is not None:  # one name may stand for different sizes here
+            entry.shape = ir.Shape([d if isinstance(d, int) else None for d in entry.shape])
+    found: dict[Pair, list[Evidence]] = {plan.pair: [] for plan in plans}
+    session = runtime.open(joint)
+    try:
+        precision = session.precision if session.precision in FLOAT_DTYPES else ""
+        dealt = [_dealt(plan, str(e.dtype.numpy()), precision) for plan, e in zip(plans, entries, strict=True)]  # type: ignore[union-attr]
+        for turn in range(max(map(len, dealt))):
+            feeds = {n: a for plan in plans for n, a in plan.others.items()}
+            for entry, hand in zip(entries, dealt, strict=True):
+                feeds[str(entry.name)] = hand[turn % len(hand)][0]
+            values = session.run(feeds)
+            for plan, hand in zip(plans, dealt, strict=True):
+                if turn < len(hand):
+                    found[plan.pair] += _judged(plan.pair, *hand[turn], values, precision, override)
+    finally:
+        session.close()
+    return found
+
+
+def _dealt(plan: _Plan, dtype: str, precision: str) -> list[tuple[Array, list[str]]]:
+    """Tensors in ``dtype``, their values exact in the runtime's precision, with the families in their slots."""
+    spec = plan.pair.spec
+    tensors = deal(plan.shape, spec, dtype=coarser(dtype, precision or dtype))
+    dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]
+    return dealt[:1] if math.prod(plan.shape) > LARGE else dealt
+
+
+def _judged(
+    pair: Pair, x: Array, hand: list[str], values: dict[str, Array], precision: str, override: Override | None
+) -> list[Evidence]:
+    y, spec = values[str(pair.output.name)], pair.spec
+    scale, bias = channels(pair.site.scale, spec), channels(pair.site.bias, spec)
+    stores = low_precision_stores(pair, y.dtype.name)
+    options: dict[str, Any] = {"precision": precision, "stores": stores, "override": override}
+    return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

@@ -114,6 +114,7 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     text = str(error) or type(error).__name__
     text = re.sub(r"(Exception from|\bat) \S+\.(cpp|cc|h|hpp):\d+:?", " ", text)  # OpenVINO: where it was thrown
     text = re.sub(r"(/[\w.+-]+)+\.(cpp|cc|h|hpp):\d+ ([^\n]*?\) )?", " ", text)  # ONNX Runtime: file, line, signature
+    text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?", "", text)
     text = re.sub(r"\s+", " ", text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
 

@@ -173,10 +173,6 @@ def _serve(memory_limit: int) -> None:
     """Answers requests until standard input is closed."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what C++ libraries print to stdout must not get between the answers
-    if memory_limit:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
     from gn_deploy.runtimes import RUNTIMES
 
     session: Any = None
@@ -190,6 +186,10 @@ def _serve(memory_limit: int) -> None:
                 answer: Any = session.run(*arguments)
             else:
                 runtime: Any = RUNTIMES.require(name)
+                if memory_limit:  # now: a runtime that cannot even be imported would look as if it were absent
+                    import resource
+
+                    resource.setrlimit(resource.RLIMIT_AS, (memory_limit, memory_limit))
                 answer = getattr(runtime, f"{method}_here", getattr(runtime, method))(*arguments, **options)
             if method == "open":
                 session, answer = answer, answer.precision
@@ -198,6 +198,8 @@ def _serve(memory_limit: int) -> None:
             reply = (False, (type(error), error.message, error.hint))
         except GnDeployError as error:
             reply = (False, (RuntimeFailure, error.message, error.hint))
+        except KeyError as error:
+            reply = (False, (InputError, f"{name} was given no array for input {error}", ""))
         except MemoryError:
             reply = (False, (RuntimeFailure, f"{name} ran out of memory", ""))
         except Exception as error:

@@ -81,5 +81,8 @@ def as_file(model: "ir.Model | Path | str") -> Iterator[Path]:
     assert isinstance(model, ir.Model)
     with TemporaryDirectory(prefix="gn-deploy-") as folder:
         path = Path(folder, "model.onnx")
-        ir.save(model, path, external_data="model.onnx.data" if weight_bytes(model) > PROTOBUF_LIMIT else None)
+        if weight_bytes(model) > PROTOBUF_LIMIT:
+            ir.save(model, path, external_data="model.onnx.data")
+        else:
+            ir.save(self_contained(model), path)
         yield path

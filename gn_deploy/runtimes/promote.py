@@ -77,22 +77,27 @@ def _promote_node(node: "ir.Node", opset: int) -> None:
     for attribute in list(node.attributes.values()):
         if attribute.type == ir.AttributeType.TENSOR:
             node.attributes[attribute.name] = ir.AttrTensor(attribute.name, _promoted(attribute.as_tensor()))
-    for short, full in (("value_float", np.float64), ("value_floats", np.float64)):
+    for short in ("value_float", "value_floats"):
         if node.op_type == "Constant" and short in node.attributes:
-            number = np.asarray(node.attributes.pop(short).value, np.float32).astype(full)
+            number = np.asarray(node.attributes.pop(short).value, np.float32).astype(np.float64)
             node.attributes["value"] = ir.AttrTensor("value", ir.tensor(number))
 
 
 def _promote_value(value: "ir.Value") -> None:
-    import onnx_ir as ir
-
     if value.const_value is not None:
         value.const_value = _promoted(value.const_value)
-    kind = value.type
-    while kind is not None and not isinstance(kind, (ir.TensorType, ir.SparseTensorType)):
-        kind = kind.elem_type if isinstance(kind.elem_type, ir.TypeProtocol) else None
-    if kind is not None and kind.dtype in _narrow():
-        kind.dtype = ir.DataType.DOUBLE
+    if value.type is not None:
+        value.type = _promoted_type(value.type)
+
+
+def _promoted_type(kind: "ir.TypeProtocol") -> "ir.TypeProtocol":
+    """A new object where something changes: a clone shares its types with the model it was cloned from."""
+    import onnx_ir as ir
+
+    if isinstance(kind, (ir.SequenceType, ir.OptionalType)):
+        return type(kind)(_promoted_type(kind.elem_type), denotation=kind.denotation)
+    assert isinstance(kind, (ir.TensorType, ir.SparseTensorType))
+    return type(kind)(ir.DataType.DOUBLE, denotation=kind.denotation) if kind.dtype in _narrow() else kind
 
 
 def _promoted(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol":

@@ -74,9 +74,9 @@ def build(
     return BuildResult(out, runtime, trt.__version__, plan.nbytes, kernels, detail)
 
 
-def last_error(logger: Any) -> str:
-    """The last error that a ``recording_logger`` heard, on one line."""
-    said = [text for severity, text in logger.messages if severity in ("ERROR", "INTERNAL_ERROR")]
+def last_error(logger: Any, since: int = 0) -> str:
+    """The last error that a ``recording_logger`` heard after its first ``since`` messages, on one line."""
+    said = [text for severity, text in logger.messages[since:] if severity in ("ERROR", "INTERNAL_ERROR")]
     return one_line(said[-1]) if said else "no reason told"
 
 
@@ -143,10 +143,13 @@ def set_compute_capabilities(trt: Any, config: Any, wanted: Sequence[str]) -> No
 
 def load_plugins(trt: Any, logger: Any, plugins: Sequence[Path]) -> None:
     """Loads plugin libraries into the registry, where the parser looks for what it does not know."""
-    for library in plugins:
+    for library in map(Path, plugins):
+        if not library.is_file():
+            raise InputError(f"no such plugin library: {library}")
+        heard = len(logger.messages)
         if trt.get_plugin_registry().load_library(str(library)) is None:  # never an exception
             raise InputError(
-                f"cannot load plugin library {library}: {last_error(logger)}",
+                f"cannot load plugin library {library}: {last_error(logger, heard)}",
                 "it must export getCreators and setLoggerFinder",
             )
 

@@ -55,7 +55,7 @@ class OrtSession:
         self.runtime = runtime
         self.precision = precision_name(float_dtypes(opened(model)))
         options = ort.SessionOptions()
-        options.log_severity_level = 3
+        options.log_severity_level = 4  # fatal: an error is raised anyway, and 3 would print it to stderr as well
         if optimization not in OPTIMIZATIONS:
             raise InputError(f"unknown graph optimization '{optimization}'", f"one of {', '.join(OPTIMIZATIONS)}")
         options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{OPTIMIZATIONS[optimization]}")

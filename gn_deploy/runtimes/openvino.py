@@ -27,11 +27,9 @@ class OpenVinoSession:
         import openvino as ov
 
         self._ov = ov
+        device, properties = ov.Core(), {"INFERENCE_PRECISION_HINT": HINTS[precision]}
         try:
-            device = ov.Core()
-            self._compiled = device.compile_model(
-                device.read_model(str(path)), "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]}
-            )
+            self._compiled = device.compile_model(device.read_model(str(path)), "CPU", properties)
         except Exception as error:
             raise RuntimeFailure(f"OpenVINO cannot compile the model: {one_line(error)}") from error
         ran = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
@@ -64,8 +62,9 @@ class OpenVinoSession:
         if kind.to_string() == "bf16":
             import ml_dtypes
 
-            bits = np.ascontiguousarray(array, dtype=ml_dtypes.bfloat16).view(np.uint16)
-            return self._ov.Tensor(bits, list(bits.shape), kind)
+            tensor = self._ov.Tensor(kind, self._ov.Shape(array.shape))
+            tensor.data.view(ml_dtypes.bfloat16)[...] = array
+            return tensor
         return self._ov.Tensor(np.ascontiguousarray(array, dtype=kind.to_dtype()))
 
 

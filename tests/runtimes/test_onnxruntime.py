@@ -71,6 +71,16 @@ def test_what_is_wrong_at_run_time_is_told_without_source_paths() -> None:
         session.run({"x": sample((2, 8, 4, 4))})
 
 
+def test_a_failing_node_is_told_once(capfd: pytest.CaptureFixture[str]) -> None:
+    node = helper.make_node("Reshape", ["x", "shape"], ["y"], "reshape")
+    inputs = {"x": (TensorProto.FLOAT, ("N",))}
+    session = ORT.open(model_of([node], inputs, {"y": TensorProto.FLOAT}, {"shape": np.array([7, 3])}))
+    with pytest.raises(RuntimeFailure, match=r"Name:'reshape'.*Input shape:\{5\}") as failure:
+        session.run({"x": sample((5,))})
+    assert "/onnxruntime" not in failure.value.message
+    assert capfd.readouterr().err == ""
+
+
 def test_options_and_paths(tmp_path) -> None:
     model, scale, bias = instance_norm()
     path = tmp_path / "m.onnx"

@@ -38,6 +38,8 @@ class Lowering:
     decisions: tuple["SiteDecision", ...]
     near_misses: tuple["NearMiss", ...]
     path: Path | None = None
+    precision: str = ""
+    """What became of the model's types, when the target asked for a dtype."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +89,15 @@ def lower(
     model = _normalized(source)
     result = LowerGroupNorm(goal, verify=check if verify else None)(model)
     assert isinstance(result, Lowered)
+    precision = ""
     if goal.dtype is not None:
         from gn_deploy.passes.precision import convert
 
-        convert(model, goal.dtype)
+        precision = convert(model, goal.dtype)
     path = None if out is None else Path(out)
     if path is not None:
         save(model, path)
-    return Lowering(model, result.decisions, result.near_misses, path)
+    return Lowering(model, result.decisions, result.near_misses, path, precision)
 
 
 def export(

@@ -1,9 +1,11 @@
 """What can be proved about the values of a graph without running it: constants, types, shapes, shape arithmetic."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import TypeVar
 
 import numpy as np
+import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -16,10 +18,6 @@ _SAME_SHAPE = frozenset(
     "Identity Cast CastLike Relu Sigmoid Swish Sqrt Reciprocal InstanceNormalization LayerNormalization "
     "GroupNormalization BatchNormalization Softmax Neg Exp Erf Tanh Clip HardSwish HardSigmoid Gelu Mish "
     "Dropout".split()
-)
-_SAME_TYPE = _SAME_SHAPE - {"Cast", "CastLike"} | frozenset(
-    "Reshape Transpose Squeeze Unsqueeze Flatten Mul Add Sub Div Pow ReduceMean ReduceSum Conv Concat Slice Expand "
-    "MaxPool AveragePool ConvTranspose Gemm MatMul Resize Pad Upsample".split()
 )
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
 _DEPTH = 64  # producers followed for one fact; deeper chains are not how exporters write shapes
@@ -271,16 +269,29 @@ class Facts:
     def _dtype(self, value: ir.Value) -> ir.DataType | None:
         if value.const_value is not None:
             return value.const_value.dtype
-        node = value.producer()
-        if node is None:
+        node, index = value.producer(), value.index()
+        if node is None or index is None or node.domain:
             return None
         if node.op_type == "Cast":
             return ir.DataType(node.attributes["to"].as_int())
         if node.op_type == "Constant":
             tensor = ir.convenience.get_const_tensor(value)
             return None if tensor is None else tensor.dtype
-        known = node.op_type in _SAME_TYPE and not node.domain and node.inputs and node.inputs[0] is not None
-        return self.dtype(node.inputs[0]) if known and node.inputs[0] is not None else None
+        typed = (node.inputs[i] for i in _typed_alike(node.op_type, self.opset, index) if i < len(node.inputs))
+        return next((found for v in typed if v is not None and (found := self.dtype(v)) is not None), None)
+
+
+@cache
+def _typed_alike(op_type: str, opset: int, output: int) -> tuple[int, ...]:
+    """The inputs that, by the op's schema, have the type of an output."""
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return ()
+    if output >= len(schema.outputs):
+        return ()
+    wanted = schema.outputs[output].type_str
+    return tuple(i for i, p in enumerate(schema.inputs) if p.type_str == wanted)
 
 
 def _declared(value: ir.Value) -> Shape | None:

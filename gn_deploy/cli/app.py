@@ -6,7 +6,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -18,7 +18,15 @@ from gn_deploy.cli import build, demo, doctor, export, inspect, lower, parity
 from gn_deploy.cli.base import Answer, Verb, terminal
 from gn_deploy.errors import ExitCode, GnDeployError, InputError, UnavailableError
 
-VERBS = (doctor.doctor, inspect.inspect, export.export, lower.lower, build.build, parity.parity, demo.demo)
+VERBS: tuple[Callable[..., Answer], ...] = (
+    doctor.doctor,
+    inspect.inspect,
+    export.export,
+    lower.lower,
+    build.build,
+    parity.parity,
+    demo.demo,
+)
 
 
 class Verbs(TyperGroup):

@@ -15,7 +15,7 @@ from gn_deploy.errors import ExitCode
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.table import Table
 
     from gn_deploy.parity.report import ParityReport
@@ -118,7 +118,7 @@ def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
             return Text(d.wrote or d.decision.reason, style="green")
         return Text(f"left alone: {plain(d.decision.reason)}", style="yellow")
 
-    lines = [
+    lines: list[list[RenderableType]] = [
         [
             d.site,
             d.form,

@@ -1,5 +1,6 @@
 """demo: a trained model from PyTorch to ONNX, four runtimes and a TensorRT engine, with a verdict and a report."""
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -16,9 +17,10 @@ from gn_deploy.errors import ExitCode, UnavailableError
 if TYPE_CHECKING:
     import onnx_ir as ir
     from rich.console import Console
+    from rich.table import Table
 
     from gn_deploy.exporters.recipe import Recipe
-    from gn_deploy.parity.cases import Case
+    from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.parity.harness import Subject
     from gn_deploy.parity.report import TaskVerdict
     from gn_deploy.passes.lower import SiteDecision
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 
 DIGITS = "models/digits_resnet.py"
 TARGETS = ("ort-cpu", "openvino", "tensorrt-rtx")
+_HASH = re.compile(r"^__my(l|elin)_|_0x[0-9a-f]{16,}")
+"""What a kernel's name holds beside its ops."""
 Say = Callable[[str], None]
 
 
@@ -39,6 +43,7 @@ def demo(
     """Do everything once, on a real model: export, inspect, lower, build, run everywhere, judge, report."""
     from gn_deploy import api
     from gn_deploy.exporters.recipe import load_recipe
+    from gn_deploy.parity.export import example_cases
     from gn_deploy.parity.harness import judge
     from gn_deploy.reports.summary import plural, size
     from gn_deploy.reports.text import show
@@ -63,12 +68,13 @@ def demo(
         with _step(console, f"lower {target}") as say:
             result = api.lower(source, target, out=path)
             lowered[target] = result.model
-            say(f"{path}, {_decided(result.decisions)}, every rewritten site checked")
+            say(f"{path}, {_decided(result.decisions)}")
     engine: BuildResult | None = None
     with _step(console, "build tensorrt-rtx") as say:
         try:
-            engine = api.build(out / f"{made.name}.tensorrt-rtx.onnx", out / f"{made.name}.engine")
-            say(f"{engine.path}, {size(engine.size)}, {_fused(engine, len(sites))}")
+            file = out / f"{made.name}.tensorrt-rtx.onnx"
+            engine = api.build(file, out / f"{made.name}.engine", shapes=_profiles(made, model))
+            say(f"{engine.path}, {size(engine.size)}, {plural(len(engine.kernels), 'kernel')}")
         except UnavailableError as error:
             say(f"not built: {error.message}")
     subjects = _subjects(made, model, lowered)
@@ -78,7 +84,7 @@ def demo(
             model,
             sites,
             subjects,
-            _cases(made, model),
+            example_cases(model, made.module, made.inputs),
             oracle=oracle,
             names=(source.name, f"{made.name} on {plural(len(subjects), 'runtime')}"),
             title=made.name,
@@ -92,6 +98,8 @@ def demo(
     report = replace(report, tasks=tuple(tasks), engines=(_plain(engine),) if engine else ())
     console.print()
     show(report, console)
+    if engine:
+        console.print(_kernels(engine, api.find(lowered["tensorrt-rtx"])))
     console.print()
     save_report(report, out, console)
     console.print(f"\nNext, your own model:  gn-deploy lower MODEL.onnx --target ort-cpu -o {out}/lowered.onnx")
@@ -131,14 +139,28 @@ def _forms(forms: "Iterator[str]") -> str:
 
 
 def _decided(decisions: "Sequence[SiteDecision]") -> str:
-    kept = sum(d.wrote is None for d in decisions)
     written = _forms(d.wrote for d in decisions if d.wrote)
-    return "; ".join(filter(None, (written, f"{kept} as they were" if kept else "")))
+    already = _forms(d.form for d in decisions if d.decision and not d.wrote)
+    refused = sum(not d.decision for d in decisions)
+    said = (f"{written} written and checked" if written else "", f"{already} kept" if already else "")
+    return ", ".join(filter(None, (*said, f"{refused} left alone" if refused else "")))
 
 
-def _fused(engine: "BuildResult", sites: int) -> str:
-    norms = sum("norm" in k.kind.lower() or "norm" in k.name.lower() for k in engine.kernels)
-    return f"{len(engine.kernels)} kernels, {norms} of them for {sites} GroupNorms"
+def _kernels(engine: "BuildResult", sites: "Sequence[GroupNormSite]") -> "Table":
+    """Which kernels compute each GroupNorm, by the compiler's own account of where a kernel comes from."""
+    from gn_deploy.reports.text import table
+
+    lines, fused = [], 0
+    for site in sites:
+        norm, after = ({str(n.name) for n in nodes} for nodes in (site.nodes, site.epilogue))
+        own = [k for k in engine.kernels if norm & set(k.origin)]
+        one = bool(after) and any(after <= set(k.origin) for k in own)
+        fused += one
+        activation = "" if not after else f"{site.spec.activation}, {'same kernel' if one else 'a kernel of its own'}"
+        lines.append([site.module or site.name, ", ".join(_HASH.sub("", k.name) for k in own), activation])
+    activations = sum(bool(site.epilogue) for site in sites)
+    title = f"\nWhat TensorRT made of each GroupNorm: {fused} of {activations} activations fused into its kernel"
+    return table(title, ("site", "kernels", "activation"), lines)
 
 
 def _subjects(recipe: "Recipe", model: "ir.Model", lowered: "dict[str, ir.Model]") -> "list[Subject]":
@@ -154,15 +176,16 @@ def _subjects(recipe: "Recipe", model: "ir.Model", lowered: "dict[str, ir.Model]
     ]
 
 
-def _cases(recipe: "Recipe", model: "ir.Model") -> "list[Case]":
-    """The input families at the sizes of the recipe's example, and the example itself."""
-    from gn_deploy.parity.cases import Case, input_specs, model_cases
+def _profiles(recipe: "Recipe", model: "ir.Model") -> dict[str, tuple[tuple[int, ...], ...]]:
+    """Smallest, usual and largest sizes of every input: those of the recipe's example, the batch from 1 to 64."""
+    from gn_deploy.parity.cases import input_specs
 
-    specs = input_specs(model)
-    example = {name: tensor.numpy() for name, tensor in recipe.inputs.items()}
-    sizes = {dim: size for s in specs for dim, size in zip(s.shape, example[s.name].shape, strict=True)}
-    drawn = model_cases(specs, dims={dim: size for dim, size in sizes.items() if isinstance(dim, str)})
-    return [*drawn, Case("example", example, "example", conditioned=True)]
+    profiles = {}
+    for spec in input_specs(model):
+        usual = tuple(recipe.inputs[spec.name].shape)
+        batches = (1, usual[0], 64) if isinstance(spec.shape[0], str) else (usual[0],) * 3
+        profiles[spec.name] = tuple((batch, *usual[1:]) for batch in batches)
+    return profiles
 
 
 def _tasks(recipe: "Recipe", oracle: "Session", subjects: "Sequence[Subject]") -> "list[TaskVerdict]":

@@ -38,6 +38,12 @@ class Row:
     cells: dict[str, SiteVerdict]
 
     @property
+    def form(self) -> str:
+        """The form or forms it is written in; torch runs the module itself, which has none."""
+        forms = [cell.form for cell in self.cells.values() if cell.form not in ("", "module")]
+        return ", ".join(dict.fromkeys(forms)) or self.site.form
+
+    @property
     def broken(self) -> bool:
         return any(cell.status.broken for cell in self.cells.values())
 

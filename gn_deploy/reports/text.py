@@ -95,7 +95,7 @@ def _sites(report: ParityReport, wide: bool, limit: int = 24) -> Table:
 
     def line(row: Row) -> list[RenderableType]:
         site = row.site
-        facts = (site.form, f"{site.num_groups}×{site.num_channels}", f"{site.epsilon:g}") if wide else ()
+        facts = (row.form, f"{site.num_groups}×{site.num_channels}", f"{site.epsilon:g}") if wide else ()
         return [str(row.number), place(site), *facts, *(_cell(row.cells.get(name)) for name in names), site.source]
 
     hidden = len(every) - len(shown)

@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-SHELL = ("bash", "sh", "shell", "console")
-_FENCE = re.compile(r"^```(\w+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELL = ("", "bash", "sh", "shell", "console")  # output alone belongs into a text block
+_FENCE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
 
 
@@ -12,8 +12,8 @@ _EXIT = re.compile(r"#\s*exit code (\d+)\s*$")
 class Command:
     """One command of a page.
 
-    1. In a ``console`` block, lines after ``$ `` are commands and the rest is what they print; in a ``bash`` block
-       every line is a command. A backslash at the end continues a command.
+    1. In a ``console`` block, lines after ``$ `` are commands and the rest is what they print; in a ``bash`` block, or
+       one without a language, every line is a command. A backslash at the end continues a command.
     2. ``prints`` is compared when the page shows any output; ``...`` stands for anything, alone on a line for any
        number of lines.
     3. A trailing comment ``# exit code 1`` says that the command fails on purpose.

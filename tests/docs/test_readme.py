@@ -18,7 +18,7 @@ NOT_RUN = {
     "git clone": "needs the network",
     "pip install": "needs the network",
     "gn-deploy demo": "takes a minute; tests/cli runs the demo",
-    "python scripts/train_digits.py": "trains for a minute; tests/scripts checks the committed weights",
+    ".venv/bin/python scripts/train_digits.py": "trains for a minute; tests/scripts checks the committed weights",
 }
 """Beginning of a command -> why it is not run here."""
 
@@ -56,7 +56,8 @@ def test_every_command_does_what_the_page_says(page: Path, tmp_path: Path) -> No
 def test_commands_are_read_as_a_reader_does() -> None:
     page = (
         "text `$ not this`\n\n```console\n$ echo one \\\n>   two\none two\n$ false  # exit code 1\n"
-        "$ ls\na...\n...\nz\n```\n\n```bash\n# a comment\ncd /tmp\nls\n```\n\n```python\nprint(1)\n```\n\n```text\n$ no\n```\n"
+        "$ ls\na...\n...\nz\n```\n\n```bash\n# a comment\ncd /tmp\n```\n\n```\nls\n```\n\n"
+        "```python\nprint(1)\n```\n\n```text\n$ no\n```\n"
     )
     found = commands(page)
     assert [c.text for c in found] == [

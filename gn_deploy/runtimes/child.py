@@ -28,8 +28,8 @@ class Worker:
     """A child process that answers requests one at a time: pickled over pipes, arrays as raw buffers beside.
 
     1. An error raised over there is raised here as the same kind of GnDeployError.
-    2. A crash, a time-out and running out of memory become RuntimeFailure, which names the signal and quotes the last
-       line of stderr; the worker is then gone for good.
+    2. A crash and a time-out become RuntimeFailure, which names the signal and quotes the last line of stderr; the
+       worker is then gone for good. After any other failure it goes on, running out of memory included.
     3. The worker ends when its parent does, because its standard input is then closed.
     """
 
@@ -66,8 +66,11 @@ class Worker:
         try:
             _send(self._process.stdin, (self.name, method, arguments, options))
             ok, answer = _receive(self._process.stdout)
-        except (OSError, EOFError, pickle.UnpicklingError):
+        except (OSError, EOFError):
             raise self._post_mortem(doing, late.is_set()) from None
+        except BaseException:  # Ctrl-C: the answer that is still to come would be taken for the next one's
+            self.close()
+            raise
         finally:
             timer.cancel()
         if ok:
@@ -79,8 +82,10 @@ class Worker:
         self._end()
 
     def _post_mortem(self, doing: str, late: bool) -> RuntimeFailure:
-        code = self._process.wait()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(timeout=10)  # writing a core file takes its time
         self._end()
+        code = self._process.returncode
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         said = f"its last words: {one_line(lines[-1])}" if lines else ""

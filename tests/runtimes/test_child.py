@@ -103,6 +103,18 @@ def test_errors_cross_and_the_worker_lives_on(bad) -> None:
     assert refusal.value.hint == "ask otherwise"
 
 
+def test_an_interrupted_request_leaves_no_answer_for_the_next(bad, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(stream: object) -> None:
+        raise KeyboardInterrupt
+
+    session = bad()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("gn_deploy.runtimes.child._receive", interrupted)
+        session.run({"noise": NOTHING})
+    with pytest.raises(RuntimeFailure, match="has ended"):
+        session.run({"noise": NOTHING})
+
+
 def test_a_memory_limit_holds(bad) -> None:
     assert bad().run({"memory": NOTHING})["size"] == 2**32
     with pytest.raises(RuntimeFailure, match="out of memory"):

@@ -108,8 +108,8 @@ def test_an_interrupted_request_leaves_no_answer_for_the_next(bad, monkeypatch: 
         raise KeyboardInterrupt
 
     session = bad()
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("gn_deploy.runtimes.child._receive", interrupted)
+    monkeypatch.setattr("gn_deploy.runtimes.child._receive", interrupted)
+    with pytest.raises(KeyboardInterrupt):
         session.run({"noise": NOTHING})
     with pytest.raises(RuntimeFailure, match="has ended"):
         session.run({"noise": NOTHING})

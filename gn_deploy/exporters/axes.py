@@ -1,7 +1,7 @@
 """Which axes of a module's inputs may change size: proposed from the examples, then tried on the module itself."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gn_deploy.exporters.failure import one_line
 
@@ -38,7 +38,7 @@ def batch_only(axes: Axes) -> Axes:
     return {name: {0: free[0]} for name, free in axes.items() if 0 in free}
 
 
-def with_batch(inputs: "Mapping[str, Tensor]", axes: Axes) -> "dict[str, Tensor]":
+def with_batch(inputs: "Mapping[str, Tensor]", axes: Mapping[str, Mapping[int, Any]]) -> "dict[str, Tensor]":
     """The examples with a free batch of 1 repeated to 2: a trace may take a size of 1 for a constant."""
     single = {name for name, free in axes.items() if 0 in free and inputs[name].shape[0] == 1}
     return {name: x.repeat(2, *[1] * (x.ndim - 1)) if name in single else x for name, x in inputs.items()}

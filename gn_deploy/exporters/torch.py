@@ -51,6 +51,9 @@ def export(
     with evaluating(module), _quiet():
         outputs = output_names or names_of_outputs(module, inputs)
         model, note = _first_that_works(module, inputs, dynamic, opset)
+        written = model.opset_imports[""]
+        if opset not in (None, written):
+            raise InputError(f"the exporter cannot write this model at opset {opset}; it wrote opset {written}")
         _tidy(model)
         _rename(model, input_names or tuple(inputs), outputs)
     model.metadata_props[DYNAMIC_KEY] = "; ".join(filter(None, (_signature(model), note)))
@@ -63,7 +66,7 @@ def _first_that_works(
     """The model, and why sizes that were wished free are not; empty when all are."""
     if isinstance(dynamic, Mapping):
         _check(dynamic, inputs)
-        return _export(module, with_batch(inputs, {n: dict(free) for n, free in dynamic.items()}), dynamic, opset), ""
+        return _export(module, with_batch(inputs, dynamic), dynamic, opset), ""
     wished = propose(inputs) if dynamic else {}
     reasons: list[str] = []
     for axes in filter(None, (wished, batch_only(wished))):
@@ -84,6 +87,8 @@ def _check(dynamic: Mapping[str, Mapping[int, Any]], inputs: "Mapping[str, Tenso
             near = difflib.get_close_matches(name, inputs, n=1)
             hint = f"did you mean '{near[0]}'?" if near else f"inputs: {', '.join(inputs)}"
             raise InputError(f"dynamic sizes are asked for '{name}', which is not an input", hint)
+        if not isinstance(free, Mapping):
+            raise InputError(f"dynamic sizes of '{name}' are a {type(free).__name__}, not {{axis: name}}")
         for axis in free:
             if not 0 <= axis < inputs[name].ndim:
                 raise InputError(f"input '{name}' has {inputs[name].ndim} axes, none is numbered {axis}")
@@ -112,8 +117,6 @@ def _export(
             "torch.export must be able to trace the module: no branches on values, no numpy in forward()",
         ) from error
     model: ir.Model = program.model
-    if opset is not None and (written := model.opset_imports[""]) != opset:
-        raise InputError(f"the exporter cannot write this model at opset {opset}; it wrote opset {written}")
     return model
 
 

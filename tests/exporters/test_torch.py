@@ -161,6 +161,7 @@ def test_nothing_is_printed(capfd: pytest.CaptureFixture[str], recwarn: pytest.W
         (Masked(), (), {}, "no example inputs"),
         (Masked(), 3, {}, "a int, not a tuple or dict"),
         (nn.GroupNorm(2, 4), torch.randn(1, 4, 4), {"dynamic": {"inptu": {0: "batch"}}}, "'inptu', which is not"),
+        (nn.GroupNorm(2, 4), torch.randn(1, 4, 4), {"dynamic": {"input": (0, 2)}}, "are a tuple, not {axis: name}"),
         (nn.GroupNorm(2, 4), torch.randn(1, 4, 4), {"dynamic": {"input": {3: "depth"}}}, "none is numbered 3"),
         (nn.GroupNorm(2, 4), torch.randn(1, 4, 4), {"dynamic": {"input": {1: "c"}}}, "torch.onnx.export failed"),
         (nn.GroupNorm(2, 4), torch.randn(1, 4, 4), {"opset": 99}, "at opset 99"),

@@ -26,7 +26,7 @@ def find(model: ir.Model) -> Found:
     A node belongs to one site at most; the first form of the registry that explains it wins.
     Raises InputError for GroupNormalization nodes that ONNX does not allow and whose meaning cannot be guessed.
     """
-    facts = Facts(opset_of(model))
+    facts = Facts(opset_of(model), model.graph.inputs)
     forms = _by_root()
     sites: list[GroupNormSite] = []
     misses: list[NearMiss] = []

@@ -5,6 +5,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 
 _PRODUCT = re.compile(r"\w+(\s*\*\s*\w+)*")  # "4*s0*s53", as torch writes sizes it derived
 
@@ -15,15 +16,6 @@ class Dim:
 
     coefficient: int
     symbols: tuple[str, ...] = ()
-
-    @classmethod
-    def parse(cls, text: str) -> "Dim":
-        """A symbolic dimension as files spell it; anything but a product is one opaque unknown."""
-        if not _PRODUCT.fullmatch(text):
-            return cls(1, (text,))
-        factors = [f.strip() for f in text.split("*")]
-        numbers = [int(f) for f in factors if f.isdigit()]
-        return cls(math.prod(numbers), tuple(sorted(f for f in factors if not f.isdigit())))
 
     @property
     def known(self) -> int | None:
@@ -49,6 +41,22 @@ class Dim:
 
 
 Shape = tuple[Dim, ...]
+
+
+@cache
+def known(size: int) -> Dim:
+    """A size that is a number; the same object every time, which makes shapes quick to compare."""
+    return Dim(size)
+
+
+@cache
+def parse(text: str) -> Dim:
+    """A symbolic dimension as files spell it; anything but a product is one opaque unknown."""
+    if not _PRODUCT.fullmatch(text):
+        return Dim(1, (text,))
+    factors = [f.strip() for f in text.split("*")]
+    numbers = [int(f) for f in factors if f.isdigit()]
+    return Dim(math.prod(numbers), tuple(sorted(f for f in factors if not f.isdigit())))
 
 
 def product(dims: Iterable[Dim]) -> Dim:

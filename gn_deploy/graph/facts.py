@@ -1,6 +1,6 @@
 """What can be proved about the values of a graph without running it: constants, types, shapes, shape arithmetic."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TypeVar
 
@@ -9,7 +9,7 @@ import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.graph.dims import Dim, Shape, product
+from gn_deploy.graph.dims import Dim, Shape, known, parse, product
 
 T = TypeVar("T")
 
@@ -28,11 +28,15 @@ class Facts:
 
     1. None always means "not known", never "no".
     2. Unknown sizes become names: the file's own (``N``) or ``VALUE.AXIS``; equal names mean equal sizes.
+    3. A declared size that speaks the names of the model's inputs is taken as it is; any other is derived where it can
+       be, since exporters and shape inference give one size many names (``unk__7``, ``Add15_dim_2``).
     """
 
-    def __init__(self, opset: int) -> None:
-        """``opset`` is the version of the ONNX domain that the model imports."""
+    def __init__(self, opset: int, inputs: Iterable[ir.Value] = ()) -> None:
+        """``opset`` is the version of the ONNX domain that the model imports, ``inputs`` its graph inputs."""
         self.opset = opset
+        shapes = [s for v in inputs if (s := _declared(v)) is not None]
+        self._names = frozenset(name for shape in shapes for dim in shape for name in dim.symbols)
         self._constants: dict[ir.Value, NDArray[np.generic] | None] = {}
         self._shapes: dict[ir.Value, Shape | None] = {}
         self._contents: dict[ir.Value, Shape | None] = {}
@@ -153,7 +157,7 @@ class Facts:
 
     def _shape(self, value: ir.Value) -> Shape | None:
         declared = _declared(value)
-        if declared is not None and all(d.known is not None for d in declared):
+        if declared is not None and all(d.known is not None or self._names.issuperset(d.symbols) for d in declared):
             return declared
         derived = self._derived_shape(value)
         if derived is None or (declared is not None and len(declared) != len(derived)):
@@ -298,7 +302,7 @@ def _declared(value: ir.Value) -> Shape | None:
     if value.shape is None:
         return None
     return tuple(
-        Dim(d) if isinstance(d, int) else Dim.parse(d.value) if d.value is not None else Dim(1, (f"{value.name}.{i}",))
+        known(d) if isinstance(d, int) else parse(d.value) if d.value is not None else Dim(1, (f"{value.name}.{i}",))
         for i, d in enumerate(value.shape)
     )
 
@@ -307,11 +311,13 @@ def _broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
     """Numpy broadcasting; a named size wins over 1, and two different names are not resolved."""
     if any(s is None for s in shapes):
         return None
-    known = [s for s in shapes if s is not None]
-    rank = max(map(len, known))
+    present = [s for s in shapes if s is not None]
+    if all(s == present[0] for s in present):
+        return present[0]
+    rank = max(map(len, present))
     result: list[Dim] = []
     for i in range(rank):
-        here = {s[i - rank + len(s)] for s in known if i >= rank - len(s)} - {Dim(1)}
+        here = {s[i - rank + len(s)] for s in present if i >= rank - len(s)} - {Dim(1)}
         if len(here) > 1:
             return None
         result.append(here.pop() if here else Dim(1))

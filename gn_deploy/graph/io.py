@@ -99,7 +99,7 @@ def save(model: "ir.Model", path: str | Path, *, external_data: bool | None = No
 def paused_gc() -> Iterator[None]:
     """No cyclic garbage collection inside: a graph is all cycles, and collections while it is built find nothing.
 
-    Measured on 20,000 nodes: onnx_ir loads them in 1 s instead of 4 s.
+    Measured on 20,000 nodes: onnx_ir builds them in 0.9 s instead of 1.3 to 4 s, by how full the heap was before.
     """
     enabled = gc.isenabled()
     gc.disable()

@@ -45,6 +45,7 @@ class EndToEnd:
     ) -> OutputVerdict:  # fmt: skip
         """The worst case of one output. ``answers`` is what the runtime gave per case, ``cases`` what it was fed.
 
+        ``precision`` is the lowest type the candidate computes or stores in ("float32+float16": both), and
         ``sites_judged`` tells that every GroupNorm was judged in itself: then only gross errors break parity here.
         """
         verdicts = [self._one(runtime, name, answers[c.name], c, precision, sites_judged, override) for c in cases]
@@ -67,7 +68,7 @@ class EndToEnd:
         override: Override | None,
     ) -> OutputVerdict:
         is_float = got.dtype.name in FORMATS
-        dtype = coarser(got.dtype.name, precision if precision in FORMATS else got.dtype.name) if is_float else ""
+        dtype = coarser(got.dtype.name, *precision.split("+")) if is_float else ""
         exact, noisy = self._answers(case, dtype or "float32")
         want = exact[name]
         if got.shape != want.shape:

@@ -203,11 +203,12 @@ def _subject(
         session = entry.open(subject.model)
         try:
             precision = session.precision
+            used = "+".join([precision, *_float_dtypes(subject.model)])
             answers = {c.name: session.run(c.feeds) for c in fed if c.conditioned}
             _judge_sites(found, reference, sites, subject, entry, session, fed, override, in_place)
         finally:
             session.close()
-        _judge_outputs(found, reference, subject, fed, answers, whole, precision, override)
+        _judge_outputs(found, reference, subject, fed, answers, whole, used, override)
         status = worst([v.status for v in found.sites] + [v.status for v in found.outputs])
         reason = "" if status is not Status.NOTRUN else "nothing could be judged"
     except UnavailableError as error:
@@ -287,6 +288,16 @@ def _judge_outputs(
         except RuntimeFailure as error:  # of the oracle: it says nothing about the subject
             why = f"no float64 oracle: {error.message}"
             found.outputs.append(OutputVerdict(name, subject.label, Status.NOTRUN, reason=why))
+
+
+def _float_dtypes(model: Any) -> list[str]:
+    """What a model stores numbers in, whatever the runtime says it computes in."""
+    import onnx_ir as ir
+
+    if not isinstance(model, ir.Model):
+        return []
+    values = [*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs)]
+    return sorted({str(v.dtype.numpy()) for v in values if v.dtype is not None and v.dtype.is_floating_point()})
 
 
 def _sites(model: "ir.Model") -> "list[GroupNormSite]":

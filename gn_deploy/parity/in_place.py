@@ -63,7 +63,7 @@ def evidence_in_place(
                         judge_arrays(
                             x, y, pair.spec, *_parameters(pair.site, values),
                             case=case.name, precision=precision,
-                            stores=low_precision_stores(pair, y.dtype.name), override=override,
+                            stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
                         )
                     )  # fmt: skip
         finally:

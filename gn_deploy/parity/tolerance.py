@@ -89,6 +89,7 @@ def bounds(
     stores: int = 0,
     epsilon_rounding: float = 0.0,
     parameter_rounding: float = 0.0,
+    input_dtype: str | None = None,
     residual: ArrayLike | None = None,
     modulation_scale: ArrayLike | None = None,
     modulation_shift: ArrayLike | None = None,
@@ -97,8 +98,9 @@ def bounds(
 
     ``dtype`` is the stored output's (default ``spec.dtype``), ``arithmetic`` the one sums are taken in (default
     ``spec.stash_dtype``), ``stores`` is k. ``epsilon_rounding`` and ``parameter_rounding`` are relative errors of
-    epsilon, and of scale and bias, that are not the arithmetic's (a file holds them in float32). Shapes as
-    ``reference.group_norm``. Two runtimes against each other: the sum of both bounds.
+    epsilon, and of scale and bias, that are not the arithmetic's (a file holds them in float32). ``input_dtype`` tells
+    that x was rounded to it and the runtime may have used the unrounded one, as when a fused kernel is tapped. Shapes
+    as ``reference.group_norm``. Two runtimes against each other: the sum of both bounds.
     """
     stored = dtype or spec.dtype
     parts = normalize(x, spec, residual=residual)
@@ -107,12 +109,13 @@ def bounds(
     with np.errstate(all="ignore"):
         terms = _Terms(parts, weight, offset, spec, stored, arithmetic or spec.stash_dtype, stores + 2 * modulated)
         mean_error = terms.mean_error()
+        extra = terms.rounded_parameters(parameter_rounding)
+        for rounded in [input_dtype] + [stored] * (residual is not None):  # a sum with the residual is stored
+            extra = extra + (terms.rounded_input(FORMATS[rounded]) if rounded else 0.0)
         inexact = epsilon_rounding * spec.epsilon
-        safe = terms.bound(mean_error, terms.two_pass_error() + inexact, parameter_rounding)
-        if residual is not None:  # the sum was rounded before the statistics: a backward error of every x
-            safe = safe + terms.rounded_input(FORMATS[stored].u)
+        safe = terms.bound(mean_error, terms.two_pass_error() + inexact, extra)
         one_pass = terms.one_pass_error(mean_error) + inexact
-        unsafe = np.maximum(safe, terms.bound(mean_error, one_pass, parameter_rounding, _VACUOUS))
+        unsafe = np.maximum(safe, terms.bound(mean_error, one_pass, extra, _VACUOUS))
         reference = activate(terms.y, spec.activation)
     return Bounds(parts.back(reference), parts.back(safe), parts.back(unsafe))
 
@@ -157,24 +160,27 @@ class _Terms:
         replay = self._replay(self.parts.x, second, square=True) + (2 * mean + mean_error) * mean_error
         return np.maximum(floor, replay + 4 * self.u * second)  # two products, the difference, the division
 
-    def bound(self, mean_error: F64, var_error: F64, inexact: float, vacuous: float = math.inf) -> F64:
+    def bound(self, mean_error: F64, var_error: F64, extra: F64, vacuous: float = math.inf) -> F64:
         d = mean_error * self.r
         rho = var_error * self.r**2 + d**2
         x, u, u_o = np.abs(self.parts.x), self.u, self.u_o
         size = self.wz + self.b
         total = self.w * d + self.wz * rho / (2 * np.maximum(1 - rho, 0.1))  # 0.1: beyond it the expansion is void
         total = total + 2 * u * (self.w * self.r * (x + np.abs(self.parts.mean)) + size)
-        total = total + u_o * np.abs(self.y) + (self.stores * u_o + inexact) * size + self.half_least
+        total = total + u_o * np.abs(self.y) + self.stores * u_o * size + self.half_least + extra
         total = self._through_activation(total)
         unknown = ~np.isfinite(rho) | (rho >= vacuous) | (np.abs(self.y) + total > self.largest)
         return np.where(unknown & np.isfinite(self.y), np.inf, total)
 
-    def rounded_input(self, u_in: float) -> F64:
-        """What rounding each x by u_in may do: to itself, to the mean, and kappa times to the standard deviation."""
-        x = np.abs(self.parts.x)
-        kappa = np.sqrt(np.square(self.parts.mean) + self.parts.var) * self.r
-        moved = u_in * (self.w * self.r * (x + x.mean(axis=(2, 3), keepdims=True)) + self.wz * kappa)
-        return np.where(u_in * kappa > 1, np.inf, moved)
+    def rounded_parameters(self, u_in: float) -> F64:
+        return u_in * (self.wz + self.b)
+
+    def rounded_input(self, rounded: Format) -> F64:
+        """What rounding each x may do: to itself, to the mean, and kappa times to the standard deviation."""
+        size = rounded.u * np.abs(self.parts.x) + rounded.least / 2
+        spread = self.r * np.sqrt(np.square(size).mean(axis=(2, 3), keepdims=True))
+        moved = self.w * self.r * (size + size.mean(axis=(2, 3), keepdims=True)) + self.wz * spread
+        return np.where(spread > 1, np.inf, moved)  # rounding is as large as what is normalized: nothing can be said
 
     def _through_activation(self, total: F64) -> F64:
         if self.spec.activation is not Activation.SILU:

@@ -150,17 +150,16 @@ def _kernels(engine: "BuildResult", sites: "Sequence[GroupNormSite]") -> "Table"
     """Which kernels compute each GroupNorm, by the compiler's own account of where a kernel comes from."""
     from gn_deploy.reports.text import table
 
-    lines, fused = [], 0
+    alike: dict[tuple[str, str], list[str]] = {}
     for site in sites:
         norm, after = ({str(n.name) for n in nodes} for nodes in (site.nodes, site.epilogue))
         own = [k for k in engine.kernels if norm & set(k.origin)]
-        one = bool(after) and any(after <= set(k.origin) for k in own)
-        fused += one
-        activation = "" if not after else f"{site.spec.activation}, {'same kernel' if one else 'a kernel of its own'}"
-        lines.append([site.module or site.name, ", ".join(_HASH.sub("", k.name) for k in own), activation])
-    activations = sum(bool(site.epilogue) for site in sites)
-    title = f"\nWhat TensorRT made of each GroupNorm: {fused} of {activations} activations fused into its kernel"
-    return table(title, ("site", "kernels", "activation"), lines)
+        fused = any(after <= set(k.origin) for k in own)
+        activation = f"{site.spec.activation}, {'fused' if fused else 'not fused'}" if after else ""
+        names = ", ".join(_HASH.sub("", k.name) for k in own)
+        alike.setdefault((names, activation), []).append(site.module or site.name)
+    lines = [[str(len(same)), kernels, act, same[0]] for (kernels, act), same in alike.items()]
+    return table("\nWhat TensorRT made of the GroupNorms", (">count", "kernels", "activation", "such as"), lines)
 
 
 def _subjects(recipe: "Recipe", model: "ir.Model", lowered: "dict[str, ir.Model]") -> "list[Subject]":

@@ -22,9 +22,9 @@ class Scale:
 
     @classmethod
     def around(cls, values: Iterable[float]) -> "Scale":
-        """Wide enough for every positive finite value, within 1e-4 to 1e8 and at least 1e-2 to 1e1."""
+        """Wide enough for every positive finite value, within 1e-3 to 1e8 and at least 1e-2 to 1e1."""
         logs = [math.log10(v) for v in values if 0 < v < math.inf]
-        low = max(-4, min([-2, *(math.floor(x) for x in logs)]))
+        low = max(-3, min([-2, *(math.floor(x) for x in logs)]))
         return cls(low, min(8, max([1, *(math.ceil(x) for x in logs)])))
 
     def at(self, value: float) -> float:

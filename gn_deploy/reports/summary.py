@@ -44,6 +44,12 @@ class Row:
         return ", ".join(dict.fromkeys(forms)) or self.site.form
 
     @property
+    def peak(self) -> float:
+        """The largest measured error over the bound on any runtime; 0 when nothing was measured."""
+        top = worst(self.cells.values())
+        return error(top) if top is not None else 0.0
+
+    @property
     def broken(self) -> bool:
         return any(cell.status.broken for cell in self.cells.values())
 

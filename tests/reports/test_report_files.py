@@ -44,7 +44,7 @@ def hostile(name: str = HOSTILE) -> ParityReport:
 class Page(HTMLParser):
     """Tags, attributes and visible text of a page; void elements apart, every tag must be closed in order."""
 
-    VOID = frozenset({"meta", "br", "hr", "img", "link", "input"})
+    VOID = frozenset({"meta", "br", "wbr", "hr", "img", "link", "input"})
 
     def __init__(self, text: str) -> None:
         super().__init__()

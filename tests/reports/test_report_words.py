@@ -73,12 +73,16 @@ def test_text_says_the_verdict_on_the_first_line(held: ParityReport, broken: Par
     assert "830 times the bound" in second
 
 
-def test_text_keeps_every_broken_site_of_a_long_list(broken: ParityReport) -> None:
+def test_text_keeps_the_worst_of_a_long_list(held: ParityReport, broken: ParityReport) -> None:
     many = [replace(v, site=f"{v.site}.{i}") for i in range(5) for v in broken.sites]
     long = shown(replace(broken, sites=tuple(many)))
     table = long[long.index("GroupNorm sites") :]
     assert "(45 more held)" in table
     assert table.count("830") == 5
+    calm = shown(replace(held, sites=tuple(replace(v, site=f"{v.site}.{i}") for i in range(5) for v in held.sites)))
+    assert "(52 more held)" in calm  # eight of sixty are shown, the worst of all among them
+    peak = max(v.metrics.error_over_bound for v in held.sites if v.metrics)
+    assert f"{peak:.3f}" in calm[calm.index("GroupNorm sites") : calm.index("End to end")]
 
 
 def test_a_name_cannot_drive_the_terminal(held: ParityReport) -> None:

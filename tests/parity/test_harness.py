@@ -1,0 +1,194 @@
+"""What surrounds the judgement: crashes, missing oracles, chunks of taps, run-time parameters, half precision."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from gn_deploy.decision import Accepted, Rejected
+from gn_deploy.errors import InputError
+from gn_deploy.graph.cut import cut
+from gn_deploy.parity import harness, in_place
+from gn_deploy.parity import probe as probing
+from gn_deploy.parity.cases import Case, input_specs, model_cases
+from gn_deploy.parity.end_to_end import EndToEnd
+from gn_deploy.parity.harness import Subject, compare, judge, match_inputs
+from gn_deploy.parity.oracle import open_oracle, reference_runtime
+from gn_deploy.parity.report import Status
+from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure
+from gn_deploy.sites import find
+from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network
+
+
+class Broken:
+    """A runtime that opens everything and fails at its first run."""
+
+    name, runtime, precision = "broken", "broken", "float32"
+
+    def probe(self) -> Probe:
+        return Probe(self.name, "1", Accepted(), Rejected("no"))
+
+    def open(self, model: object, *, precision: str | None = None) -> "Broken":
+        return self
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        raise RuntimeFailure("it fell over")
+
+    def close(self) -> None:
+        pass
+
+
+class Registry:
+    def __init__(self, runtime: object) -> None:
+        self.runtime = runtime
+
+    def get(self, name: str) -> object:
+        return self.runtime
+
+
+def test_a_crash_is_a_verdict_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def get(name: str) -> object:
+        return Broken() if name == "openvino" else reference_runtime()
+
+    registry = Registry(None)
+    monkeypatch.setattr(registry, "get", get)
+    monkeypatch.setattr(harness, "RUNTIMES", registry)
+    report = compare(alone(native()), alone(native()), runtimes=("openvino", "onnx-reference"))
+    assert [v.status for v in report.runtimes] == [Status.CRASH, Status.PASS]
+    assert "fell over" in report.runtimes[0].reason
+    assert not report.held
+
+
+def test_without_an_oracle_the_sites_still_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(model: ir.Model) -> None:
+        raise RuntimeFailure("an operator it does not know")
+
+    monkeypatch.setattr(harness, "open_oracle", refuse)
+    report = compare(network(native()), network(native()))
+    assert report.held
+    assert {v.status for v in report.outputs} == {Status.NOTRUN}
+    assert "does not know" in report.outputs[0].reason
+
+
+def test_an_oracle_that_fails_is_not_the_candidates_crash() -> None:
+    model = network(native())
+    report = judge(model, find(model).sites, [Subject("s", "onnx-reference", model)],
+                   model_cases(input_specs(model)), oracle=Broken())  # fmt: skip
+    assert report.runtimes[0].status is Status.PASS
+    assert "fell over" in report.outputs[0].reason
+
+
+def test_chunks_and_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = network(native()), network(RIGHT["instance norm"])
+    whole = compare(a, b)
+    monkeypatch.setattr(in_place, "TAP_BYTES", 1)
+    monkeypatch.setattr(probing, "MAX_ELEMENTS", 1)
+    assert compare(a, b).to_dict() == whole.to_dict()
+
+
+def test_a_scale_known_at_run_time_is_judged_in_place() -> None:
+    def model(wrong: bool = False) -> ir.Model:
+        m = alone(native())
+        node = next(n for n in m.graph if n.op_type == "GroupNormalization")
+        for i, name in ((1, "w"), (2, "b")):
+            value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([CHANNELS]))
+            m.graph.inputs.append(value)
+            node.replace_input_with(3 - i if wrong else i, value)
+        return m
+
+    report = compare(model(), model())
+    assert report.held
+    assert "only known at run time" in report.sites[0].reason
+    assert compare(model(), model(wrong=True)).sites[0].status is Status.FAIL
+
+
+def test_a_region_that_reads_the_batch_size_elsewhere_is_still_probed() -> None:
+    m = network(native())
+    norm = next(n for n in m.graph if n.name == "n_norm1")
+    x = m.graph.inputs[0]
+    size, rest = ir.node("Shape", [x], {"start": 0, "end": 1}, name="s"), ir.Value(name="rest")
+    m.graph.register_initializer(ir.Value(name="tail", const_value=ir.tensor(np.array([CHANNELS, 6, 6]))))
+    whole = ir.node("Concat", [size.outputs[0], m.graph.initializers["tail"]], {"axis": 0}, name="c")
+    again = ir.node("Reshape", [norm.inputs[0], whole.outputs[0]], name="r", outputs=[rest])
+    again.outputs[0].type, again.outputs[0].shape = norm.inputs[0].type, norm.inputs[0].shape
+    m.graph.insert_before(norm, [size, whole, again])
+    norm.replace_input_with(0, again.outputs[0])
+    report = compare(network(native()), m)
+    assert report.held
+    assert any(name.startswith("probe") for name in report.sites[0].cases)
+
+
+def test_a_probe_does_not_touch_the_model() -> None:
+    m = network(native())
+    before = {v.name: v.dtype for node in m.graph for v in node.outputs}
+    compare(m, m)
+    open_oracle(cut(m, ["conv1"], ["norm1"]))
+    assert {v.name: v.dtype for node in m.graph for v in node.outputs} == before
+
+
+def test_noise_ratio_is_about_one_for_float32_and_large_for_a_changed_weight() -> None:
+    m = network(native())
+    case = model_cases(input_specs(m), ["normal"])[0]
+    whole = EndToEnd(m, open_oracle(m))
+    right = reference_runtime().open(m).run(case.feeds)["y"]
+    options = {"precision": "float32", "sites_judged": True}
+    got = whole.judge("rt", "y", {"normal": right}, [case], **options)
+    assert got.status is Status.PASS
+    assert 0.05 < got.noise_ratio < 3
+    slightly = right * np.float32(1 + 1e-4)
+    assert whole.judge("rt", "y", {"normal": slightly}, [case], **options).status is Status.WARN
+    unjudged = options | {"sites_judged": False}
+    assert whole.judge("rt", "y", {"normal": slightly}, [case], **unjudged).status is Status.FAIL
+    gross = right + np.float32(0.1)
+    assert whole.judge("rt", "y", {"normal": gross}, [case], **options).status is Status.FAIL
+    assert whole.judge("rt", "y", {"normal": right * np.float32("nan")}, [case], **options).status is Status.NAN
+
+
+def test_a_half_precision_candidate_is_judged_in_half_precision() -> None:
+    def half(m: ir.Model) -> ir.Model:
+        for value in [*m.graph.inputs, *m.graph.outputs]:
+            value.type = ir.TensorType(ir.DataType.FLOAT16)
+        for value in m.graph.initializers.values():
+            if value.const_value.dtype == ir.DataType.FLOAT:
+                value.const_value = ir.Tensor(value.const_value.numpy().astype(np.float16), name=value.name)
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+        for node in m.graph:
+            for value in node.outputs:
+                value.type = ir.TensorType(ir.DataType.FLOAT16)
+        return m
+
+    report = compare(alone(native()), half(alone(native())))
+    assert report.held, report
+    assert not compare(alone(native()), half(alone(native(epsilon=1e-3)))).held
+    assert not compare(alone(native()), half(alone(native(groups=GROUPS // 2)))).held
+
+
+def test_inputs_are_matched_or_refused() -> None:
+    a, b = alone(native()), alone(native(), names=("p", "q"))
+    assert match_inputs(a, input_specs(b))["x"].name == "p"
+    a.graph.inputs.append(ir.Value(name="extra", type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([1])))
+    with pytest.raises(InputError, match="take 2 and 1 inputs"):
+        match_inputs(a, input_specs(b))
+    with pytest.raises(InputError, match="no array for input 'x'"):
+        compare(alone(native()), alone(native()), cases=[Case("mine", {}, "user", True)])
+
+
+def test_an_integer_output_that_differs_warns() -> None:
+    whole = EndToEnd(network(native()), Fixed(np.array([1, 2, 3])))
+    whole._sessions["float32"] = [Fixed(np.array([1, 2, 3]))]  # type: ignore[list-item]
+    case = Case("normal", {}, "normal", True)
+    options = {"precision": "float32", "sites_judged": True}
+    assert whole.judge("rt", "y", {"normal": np.array([1, 2, 4])}, [case], **options).status is Status.WARN
+    assert whole.judge("rt", "y", {"normal": np.array([1, 2, 3])}, [case], **options).status is Status.PASS
+    assert whole.judge("rt", "y", {"normal": np.array([1, 2])}, [case], **options).status is Status.FAIL
+
+
+class Fixed(Broken):
+    """A session that gives one array."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        return {"y": self.array}

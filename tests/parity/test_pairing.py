@@ -1,0 +1,71 @@
+"""Finding the counterpart of every site: by names, whole graph, module, order; and never by a coincidence."""
+
+import onnx_ir as ir
+import pytest
+
+from gn_deploy.parity.pairing import Pairing, pair
+from gn_deploy.sites import find
+from gn_deploy.spec import Activation
+from tests.parity.spellings import RIGHT, WRONG, alone, native, network, permuted
+
+
+def _pair(a: ir.Model, b: ir.Model) -> Pairing:
+    return pair(a, find(a).sites, b, find(b).sites)
+
+
+def _how(pairing: Pairing) -> list[str]:
+    return [p.how for p in pairing.pairs]
+
+
+@pytest.mark.parametrize("name", [*RIGHT, *WRONG])
+def test_by_names_whether_recognised_or_not(name: str) -> None:
+    pairing = _pair(network(native()), network((RIGHT | WRONG)[name]))
+    assert _how(pairing) == ["value names", "value names"]
+    assert not pairing.unpaired
+
+
+def test_an_unrecognised_region_says_so() -> None:
+    pairing = _pair(network(native()), network(permuted))
+    assert pairing.pairs[0].form == ""
+    assert pairing.pairs[1].form == "native"
+
+
+def test_whole_graph() -> None:
+    assert _how(_pair(alone(native()), alone(permuted, names=("in", "out")))) == ["graph input and output"]
+
+
+def test_by_order_only_when_all_agree() -> None:
+    assert _how(_pair(network(native()), network(RIGHT["layer norm"], prefix="b_"))) == ["order", "order"]
+    pairing = _pair(network(native()), network(WRONG["unbiased variance"], prefix="b_"))
+    assert not pairing.pairs
+    assert "0 other GroupNorm(s) for 2 left over" in pairing.unpaired[0][1]
+
+
+def test_by_module_before_order() -> None:
+    a, b = network(native()), network(native(), prefix="b_")
+    for model, paths in ((a, ("one", "two")), (b, ("two", "one"))):
+        norms = [n for n in model.graph if n.op_type == "GroupNormalization"]
+        for node, path in zip(norms, paths, strict=True):
+            node.metadata_props["pkg.torch.onnx.name_scopes"] = str(["", path, "group_norm"])
+    pairing = _pair(a, b)
+    assert _how(pairing) == ["module path", "module path"]
+    assert [p.output.name for p in pairing.pairs] == ["b_norm2", "b_norm1"]
+
+
+def test_names_across_a_convolution_are_a_coincidence() -> None:
+    a, b = network(native()), network(WRONG["unbiased variance"], prefix="b_")
+    for old, new in (("x", "conv1"), ("b_norm1", "norm1")):
+        values = [*b.graph.inputs, *(v for node in b.graph for v in node.outputs)]
+        next(v for v in values if v.name == old).name = new
+    assert not _pair(a, b).pairs
+
+
+def test_the_activation_is_judged_only_where_both_have_it() -> None:
+    from gn_deploy.passes.fuse_activation import fuse_activation
+
+    a, b = network(native()), network(RIGHT["instance norm"], activation="Sigmoid")
+    pairing = pair(a, [fuse_activation(s) for s in find(a).sites], b, [fuse_activation(s) for s in find(b).sites])
+    first = pairing.pairs[0]
+    assert first.site.spec.activation is Activation.RELU
+    assert first.spec.activation is Activation.NONE
+    assert first.output.name == "norm1"

@@ -58,7 +58,7 @@ def follow(
     2. ``scale`` and ``bias`` are what the normalization itself applied; constants are folded into one.
     3. A value with a second reader ends the way: whoever reads it must still find it.
     """
-    state = Affine(normalized, (), scale, bias)
+    state = Affine(normalized, (), _unless(scale, 1.0), _unless(bias, 0.0))
     best: Affine | None = None
     wanted = facts.dtype(view.source)
     graph = normalized.producer().graph if normalized.producer() else None  # type: ignore[union-attr]
@@ -106,7 +106,8 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
         sizes = [shape[i].known or 1 for i in axes]
         inner = array.reshape([aligned[i].known or 1 for i in axes])
         whole = np.repeat(np.broadcast_to(inner, sizes).reshape(-1), view.num_channels // count)
-        return Parameter(array=whole, value=operand if array.size == view.num_channels else None)
+        vector = _vector_behind(operand, view.num_channels, facts)  # the module's own weight, where it was unsqueezed
+        return Parameter(array=whole, value=vector or (operand if array.size == view.num_channels else None))
     vector = _vector_behind(operand, count, facts)
     return None if vector is None else Parameter(value=vector, per_group=count != view.num_channels)
 

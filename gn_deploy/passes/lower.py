@@ -1,6 +1,6 @@
 """The pass that writes every Group Normalization of a model the way a target takes it best."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -81,9 +81,13 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             plans = [self._verified(model, plan, before) for plan in self._plan(model, found.sites, raising=False)[0]]
             opset = before
         names = Names(model)
+        now: dict[ir.Value, ir.Value] = {}  # a site may read what the rewrite of an earlier one replaced
         for plan in plans:
             if plan.form is not None:
-                _rewrite(plan.site, plan.form, names, opset, self._min_rank, self._in_function(model, plan.site))
+                site = _moved(plan.site, now)
+                now[site.output] = _rewrite(
+                    site, plan.form, names, opset, self._min_rank, self._in_function(model, site)
+                )
         changed = any(plan.form is not None for plan in plans)
         if changed:
             if opset > before:
@@ -171,7 +175,20 @@ def _told(plan: _Plan) -> SiteDecision:
     return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source)
 
 
-def _rewrite(site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool) -> None:
+def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSite:
+    """``site`` reading the values that stand in the graph now."""
+
+    def there(held: Parameter | None) -> Parameter | None:
+        value = now.get(held.value) if held is not None and held.value is not None else None
+        return held if held is None or value is None else replace(held, value=value)
+
+    return replace(site, input=now.get(site.input, site.input), scale=there(site.scale), bias=there(site.bias))
+
+
+def _rewrite(
+    site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool
+) -> ir.Value:
+    """Writes ``site`` as ``form`` in its graph; returns the value that replaced its output."""
     graph = site.output.producer().graph  # type: ignore[union-attr]
     assert isinstance(graph, ir.Graph)
     scope, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
@@ -181,6 +198,7 @@ def _rewrite(site: GroupNormSite, form: Form, names: Names, opset: int, min_rank
     for node in builder.nodes:
         stamp_node(node, form.name, site.form, site.nodes)
     splice(site.nodes, site.output, value, builder, in_function=in_function)
+    return value
 
 
 def _same_site(site: GroupNormSite, model: ir.Model) -> GroupNormSite:

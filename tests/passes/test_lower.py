@@ -1,6 +1,7 @@
 """The lowering pass: what it writes, what it leaves, what it says, and what it never touches."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -226,6 +227,41 @@ def test_a_weight_in_the_right_shape_is_shared() -> None:
     assert scale is not None
     assert scale.const_value is not None
     np.testing.assert_array_equal(scale.const_value.numpy(), weight.const_value.numpy())
+
+
+@pytest.mark.parametrize("form", ["native", "instance_norm", "layer_norm", "primitives"])
+def test_a_site_may_read_another_directly(form: str, tmp_path: Path) -> None:
+    model = parsed(
+        """(float[N,8,H,W] x) => (float[N,8,H,W] y) <float[8] w = {1,2,3,4,5,6,7,8}, float[8] b = {8,7,6,5,4,3,2,1}>
+        { a = GroupNormalization<num_groups = 4>(x, w, b)
+          c = GroupNormalization<num_groups = 2>(a, w, b)
+          y = GroupNormalization<num_groups = 1>(c, b, w) }""",
+        21,
+    )
+    x = np.random.default_rng(0).normal(size=(2, 8, 3, 5))
+    reference = RUNTIMES.require("onnx-reference")
+    expected = reference.open(model, precision="float64").run({"x": x})["y"]
+    result = gn.lower(model, f"onnx+{form}", out=tmp_path / "m.onnx")
+    assert len(result.decisions) == 3
+    actual = reference.open(tmp_path / "m.onnx", precision="float64").run({"x": x})["y"]
+    np.testing.assert_allclose(actual, expected, atol=1e-6)  # epsilon is a float32 attribute in one and not the other
+
+
+def test_the_modules_own_weight_is_used_where_it_was_unsqueezed() -> None:
+    model = parsed(
+        """(float[N,8,H,W] x) => (float[N,8,H,W] y)
+        <int64[3] s = {0, 4, -1}, float[4] one = {1,1,1,1}, float[4] zero = {0,0,0,0}, int64[2] axes = {1,2},
+         float[8] weight = {1,2,3,4,5,6,7,8}>
+        { v = Reshape(x, s)
+          n = InstanceNormalization(v, one, zero)
+          full = Shape(x)
+          r = Reshape(n, full)
+          w = Unsqueeze(weight, axes)
+          y = Mul(r, w) }"""
+    )
+    weight = model.graph.initializers["weight"]
+    lower(model, "onnx+native")
+    assert model.graph[0].inputs[1] is weight
 
 
 def test_it_is_an_onnx_ir_pass_like_any_other() -> None:

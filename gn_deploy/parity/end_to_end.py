@@ -161,5 +161,5 @@ def _moved(array: Array, dtype: str, rng: np.random.Generator) -> Array:
     if array.dtype.name not in FORMATS:
         return array
     step = 2 * FORMATS[coarser(dtype, array.dtype.name)].u
-    moved: Array = array.astype(np.float64) * (1 + step * rng.choice((-1.0, 1.0), array.shape))
-    return moved.astype(array.dtype)
+    moved = array.astype(np.float64) * (1 + step * rng.choice((-1.0, 1.0), array.shape))
+    return np.asarray(moved, array.dtype)

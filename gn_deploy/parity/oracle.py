@@ -1,6 +1,5 @@
 """The float64 oracle of a whole network or region: onnx.reference, every number promoted, two-pass statistics."""
 
-import copy
 from typing import TYPE_CHECKING
 
 from gn_deploy.runtimes import RUNTIMES
@@ -19,8 +18,4 @@ def reference_runtime() -> "Runtime":
 
 def open_oracle(model: "ir.Model") -> "Session":
     """``model`` in float64; raises RuntimeFailure when onnx.reference cannot evaluate it."""
-    own = model.clone()
-    for graph in own.graphs():
-        for value in [*graph.inputs, *graph.initializers.values(), *(v for node in graph for v in node.outputs)]:
-            value.type = copy.copy(value.type)  # a clone shares them, and promotion writes into them
-    return reference_runtime().open(own, precision="float64")
+    return reference_runtime().open(model, precision="float64")

@@ -104,6 +104,7 @@ def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Ov
     reasons = dict.fromkeys(
         [chief.reason if chief else "nothing to judge it on"]
         + [f"{e.case} not run: {e.reason}" for e in evidence if e.status is Status.NOTRUN and e is not chief]
+        + ["its nodes are not recognised as a GroupNorm"] * (status.broken and not pair.form)
         + [str(override)] * (override is not None)
     )
     return SiteVerdict(

@@ -127,7 +127,8 @@ def _z(function: Callable[[Array, GroupNormSpec], Array]) -> Implementation:
         g = x.astype(np.float64).reshape(x.shape[0], spec.num_groups, -1)
         z = function(g, spec).reshape(x.shape)
         tail = [1] * (x.ndim - 2)
-        return (z * scale.astype(np.float64).reshape(-1, *tail) + bias.reshape(-1, *tail)).astype(x.dtype)
+        with np.errstate(over="ignore"):
+            return (z * scale.astype(np.float64).reshape(-1, *tail) + bias.reshape(-1, *tail)).astype(x.dtype)
 
     return run
 

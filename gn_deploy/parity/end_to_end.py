@@ -138,7 +138,7 @@ def _status(
         return Status.FAIL, f"{told}, and no accumulation of roundings is this large"
     if not sites_judged:
         return Status.FAIL, f"{told}, and not every GroupNorm could be judged in itself"
-    return Status.WARN, f"{told}, but every GroupNorm holds: look at the other operators"
+    return Status.WARN, f"{told}; the GroupNorms were judged in themselves: where they hold, look at other operators"
 
 
 def _is_weight(value: "ir.Value") -> bool:

@@ -143,7 +143,7 @@ def complete(
             num_groups=view.num_groups,
             num_channels=view.num_channels,
             epsilon=shortest(epsilon),
-            rank=len(view.shape),
+            rank=len(view.shape) or None,
             dtype=dtype,
             stash_dtype=stash or ("float64" if dtype == "float64" else "float32"),
             channel_axis=view.channel_axis,

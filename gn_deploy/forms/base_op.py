@@ -27,9 +27,7 @@ def read_op(
     if channels is None:
         return NearMiss(node.name or "", form, f"the number of channels of '{x.name}' is not known", 1)
     spec = _checked(where, groups, channels, epsilon)
-    if shape is None:
-        return NearMiss(node.name or "", form, f"the shape of '{x.name}' is not known", 1)
-    view = GroupView(x, shape, groups, channels, 1, ())
+    view = GroupView(x, shape or (), groups, channels, 1, ())
     invalid = ""
     held: list[Parameter | None] = []
     for which, value, length in zip(("scale", "bias"), node.inputs[1:], lengths, strict=True):
@@ -56,7 +54,7 @@ def read_op(
         epsilon=epsilon,
         stash=stash,
         applied=lambda _view: (held[0], held[1]),
-        closed=any(held),
+        closed=any(held) or shape is None,
         invalid=invalid,
     )
 

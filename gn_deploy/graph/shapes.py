@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+_LIKE_INPUT = ("GroupNormalization",)  # outputs are like the first input, which onnx does not infer for a free batch
 _LONG = 1 << 18  # elements; longer than any bias or vocabulary, and at most 12 MB in onnx
 
 
@@ -24,10 +25,22 @@ def infer_shapes(model: "ir.Model") -> None:
     try:
         with swapped(model, _light):
             proto = ir.to_proto(model)
+        _simplify(proto.graph)
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=not _has_long_vector(model))
     except Exception:  # onnx raises several kinds for models it cannot follow; shapes are a help, not a need
         return
     _fill(model.graph, inferred.graph)
+
+
+def _simplify(graph: "onnx.GraphProto") -> None:
+    """Lets onnx see an Identity where it would not see past the operator."""
+    for node in graph.node:
+        if node.op_type in _LIKE_INPUT and node.domain in ("", "ai.onnx"):
+            del node.input[1:], node.attribute[:]
+            node.op_type = "Identity"
+        for attribute in node.attribute:
+            if attribute.type == attribute.GRAPH:
+                _simplify(attribute.g)
 
 
 def _light(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol | None":

@@ -238,3 +238,16 @@ def test_long_vectors_are_not_taken_for_shapes(size: int) -> None:
     """onnx's data propagation needs 50 bytes and 0.1 us per element of any vector; it is off for long ones."""
     model = normalize(as_model(weighted(size, size, size)))
     assert shape(model, "s1") == f"[{size}]"
+
+
+def test_shapes_are_known_behind_an_operator_that_onnx_does_not_infer() -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]>
+    agraph (float[N,8,H,W] x) => (float[N,8,P,Q] y) <float[8] w = {1,1,1,1,1,1,1,1}>
+    { a = GroupNormalization<num_groups = 2>(x, w, w)
+      b = MaxPool<kernel_shape = [2, 2]>(a)
+      c = GroupNormalization<num_groups = 2>(b, w, w)
+      y = MaxPool<kernel_shape = [2, 2]>(c) }"""
+    model = normalize(ir.from_proto(onnx.parser.parse_model(text)))
+    shapes = {node.outputs[0].name: node.outputs[0].shape for node in model.graph}
+    assert all(shapes[name] is not None and shapes[name][1] == 8 for name in "abcy"), shapes
+    assert [node.op_type for node in model.graph] == ["GroupNormalization", "MaxPool"] * 2

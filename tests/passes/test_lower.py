@@ -229,6 +229,18 @@ def test_a_weight_in_the_right_shape_is_shared() -> None:
     np.testing.assert_array_equal(scale.const_value.numpy(), weight.const_value.numpy())
 
 
+def test_a_site_of_unknown_rank_is_found_and_left_where_the_rank_is_needed() -> None:
+    model = parsed(
+        """(float[N,8,H,W] x, int64[r] s) => (float[a,b,c] y) <float[8] w = {1,2,3,4,5,6,7,8}>
+        { v = Reshape(x, s)
+          y = GroupNormalization<num_groups = 4>(v, w, w) }""",
+        21,
+    )
+    (site,) = find(model).sites
+    assert (site.spec.num_channels, site.spec.rank) == (8, None)
+    assert "rank of the input is not known" in lower(model, "onnx+instance_norm").decisions[0].decision.reason
+
+
 @pytest.mark.parametrize("form", ["native", "instance_norm", "layer_norm", "primitives"])
 def test_a_site_may_read_another_directly(form: str, tmp_path: Path) -> None:
     model = parsed(

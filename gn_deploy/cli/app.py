@@ -7,6 +7,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from typing import Annotated, Any
 
@@ -74,15 +75,21 @@ def gn_deploy(
 
 
 def main() -> None:
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever called: what goes there is lost, the work goes on
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 -- for as long as the process lives
+    if not _debugging(sys.argv):
+        warnings.simplefilter("ignore")  # other people's deprecations are nothing a user can act on
+        logging.disable(logging.WARNING)
     sys.exit(run(sys.argv[1:]))
+
+
+def _debugging(args: Sequence[str]) -> bool:
+    return "--debug" in args or os.environ.get("GN_DEPLOY_DEBUG", "0") not in ("", "0")
 
 
 def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever happens, at most two lines and no traceback."""
-    debug = "--debug" in args or os.environ.get("GN_DEPLOY_DEBUG", "0") not in ("", "0")
-    if not debug:
-        warnings.simplefilter("ignore")  # other people's deprecations are nothing a user can act on
-        logging.disable(logging.WARNING)
     command = typer.main.get_command(app)
     try:
         with command.make_context("gn-deploy", [arg for arg in args if arg != "--debug"] or ["--help"]) as context:
@@ -92,11 +99,15 @@ def run(args: Sequence[str]) -> int:
         return answer.exit_code if answer is not None else ExitCode.OK
     except typer.Exit as done:
         return done.exit_code
+    except SystemExit as done:
+        if isinstance(done.__context__, BrokenPipeError):  # rich's way of saying that the help's reader has gone
+            return ExitCode.OK
+        raise
     except (KeyboardInterrupt, typer.Abort):
         print("interrupted: nothing half-written is left behind", file=sys.stderr)
         return ExitCode.INTERRUPTED
     except Exception as error:
-        if debug:
+        if _debugging(args):
             traceback.print_exc()
         ending = _ending(error)
         verb = next((f"{arg} " for arg in args if arg in _NAMES), "")
@@ -160,8 +171,8 @@ def _say(message: str, hint: str) -> None:
     from gn_deploy.reports.text import plain
 
     console = terminal()
-    console.print(Text.assemble(("error: ", "bold red"), plain(" ".join(message.split()))), soft_wrap=True)
-    if hint:
+    with suppress(OSError):  # stderr itself may be what is full; the exit code still tells
+        console.print(Text.assemble(("error: ", "bold red"), plain(" ".join(message.split()))), soft_wrap=True)
         console.print(Text.assemble(("hint: ", "bold"), plain(" ".join(hint.split()))), soft_wrap=True)
 
 

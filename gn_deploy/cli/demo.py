@@ -102,7 +102,7 @@ def demo(
         console.print(_kernels(engine, api.find(lowered["tensorrt-rtx"])))
     console.print()
     save_report(report, out, console)
-    console.print(f"\nNext, your own model:  gn-deploy lower MODEL.onnx --target ort-cpu -o {out}/lowered.onnx")
+    console.print(f"\nNext:  gn-deploy inspect {source} --target tensorrt-rtx    then one of your own models")
     files = sorted(p.name for p in out.iterdir())
     document = {"out": str(out), "files": files, "report": report.to_dict()}
     return Answer(document, ExitCode.OK if report.held else ExitCode.PARITY_BROKEN, json)

@@ -14,6 +14,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from gn_deploy.cli.app import run
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -47,7 +49,7 @@ def command(*args: object) -> list[str]:
 def cli(tmp_path: Path) -> Callable[..., Ended]:
     """Type ``gn-deploy ARGS`` in an empty folder."""
 
-    def run(*args: object, **options: Any) -> Ended:
+    def typed(*args: object, **options: Any) -> Ended:
         environ = environment(**options.pop("env", {}))
         ended = subprocess.run(
             command(*args),
@@ -61,7 +63,20 @@ def cli(tmp_path: Path) -> Callable[..., Ended]:
         )
         return Ended(ended.returncode, ended.stdout, ended.stderr)
 
-    return run
+    return typed
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """The same without a process of its own, where what counts is the answer: torch is imported once, not each time."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def typed(*args: object) -> Ended:
+        code = run([str(arg) for arg in args])
+        return Ended(code, *capfd.readouterr())
+
+    return typed
 
 
 def model(

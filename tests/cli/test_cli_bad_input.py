@@ -2,6 +2,7 @@
 
 import os
 import resource
+import shlex
 import signal
 import subprocess
 import time
@@ -20,9 +21,9 @@ Cli = Callable[..., Ended]
 Saved = Callable[..., Path]
 
 
-def refused(ended: Ended, code: int = 2) -> str:
-    """The message; fails unless the ending is what a user should see."""
-    lines = ended.err.splitlines()
+def refused(ended: Ended, code: int = 2, *, text_before: bool = False) -> str:
+    """The message; fails unless the ending is what a user should see, after the answer itself if ``text_before``."""
+    lines = ended.err.splitlines()[-2 if text_before else 0 :]
     assert "Traceback" not in ended.err
     assert ended.code == code, ended.err
     assert ended.out == ""
@@ -112,9 +113,9 @@ def test_a_bad_file_is_refused(wrong: str, cli: Cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("verb", ["lower", "build", "parity"])
-def test_every_verb_refuses_a_missing_file_alike(verb: str, cli: Cli, tmp_path: Path) -> None:
+def test_every_verb_refuses_a_missing_file_alike(verb: str, here: Cli, tmp_path: Path) -> None:
     rest = {"lower": ["-t", "onnx", "-o", "o"], "build": ["-o", "o"], "parity": ["other.onnx"]}[verb]
-    assert "nope.onnx" in refused(cli(verb, "nope.onnx", *rest))
+    assert "nope.onnx" in refused(here(verb, "nope.onnx", *rest))
     assert not list(tmp_path.iterdir())
 
 
@@ -131,10 +132,10 @@ def test_no_groupnorm_is_a_fine_answer_for_inspect_and_nothing_to_lower(cli: Cli
     assert onnx.load(tmp_path / "out.onnx").graph.node[0].op_type == "Relu"
 
 
-def test_the_input_is_never_the_output(cli: Cli, saved: Saved) -> None:
+def test_the_input_is_never_the_output(here: Cli, saved: Saved) -> None:
     path = saved()
     before = path.read_bytes()
-    refused(cli("lower", path.name, "-t", "onnx+instance_norm", "-o", f"./{path.name}"))
+    refused(here("lower", path.name, "-t", "onnx+instance_norm", "-o", f"./{path.name}"))
     assert path.read_bytes() == before
 
 
@@ -142,10 +143,17 @@ def test_the_input_is_never_the_output(cli: Cli, saved: Saved) -> None:
     ("out", "message"),
     [("no/such/folder/o.onnx", "no/such/folder"), (".", "folder"), ("model.onnx/o.onnx", "model.onnx")],
 )
-def test_an_output_that_cannot_be_written(out: str, message: str, cli: Cli, saved: Saved, tmp_path: Path) -> None:
+def test_an_output_that_cannot_be_written(out: str, message: str, here: Cli, saved: Saved, tmp_path: Path) -> None:
     saved()
-    assert message in refused(cli("lower", "model.onnx", "-t", "onnx+instance_norm", "-o", out, "--no-verify"))
+    assert message in refused(here("lower", "model.onnx", "-t", "onnx+instance_norm", "-o", out, "--no-verify"))
     assert [p.name for p in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_an_output_folder_that_is_read_only_or_a_file(here: Cli, saved: Saved, tmp_path: Path) -> None:
+    path = saved()
+    (tmp_path / "taken").write_text("")
+    assert "taken" in refused(here("parity", path.name, path.name, "--report", "taken"), text_before=True)
+    assert "/proc" in refused(here("lower", path.name, "-t", "onnx+instance_norm", "-o", "/proc/o.onnx", "--no-verify"))
 
 
 def test_a_full_disk_leaves_nothing_behind(cli: Cli, saved: Saved, tmp_path: Path) -> None:
@@ -183,6 +191,17 @@ def test_a_reader_that_goes_away_is_no_failure(saved: Saved) -> None:
     said = process.stderr.read().decode()
     assert process.wait() == 0, said
     assert said == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [("inspect model.onnx --json >&-", 0), ("inspect model.onnx 2>&-", 0), ("inspect model.onnx 2>/dev/full", 2)],
+)
+def test_closed_and_full_streams_do_not_look_like_broken_parity(line: str, code: int, saved: Saved) -> None:
+    folder = saved().parent
+    typed = shlex.join(command()) + " " + line
+    ended = subprocess.run(["sh", "-c", typed], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stderr) == (code, "")
 
 
 SLOW_RECIPE = """
@@ -225,9 +244,9 @@ def test_ctrl_c_in_the_middle(tmp_path: Path) -> None:
         ("", "build"),
     ],
 )
-def test_a_recipe_that_fails(source: str, expected: str, cli: Cli, tmp_path: Path) -> None:
+def test_a_recipe_that_fails(source: str, expected: str, here: Cli, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(source)
-    ended = cli("export", "mine.py", "-o", "o.onnx")
+    ended = here("export", "mine.py", "-o", "o.onnx")
     assert expected in refused(ended, 3 if "nobody_has" in source else 2)
     assert not (tmp_path / "o.onnx").exists()
 

@@ -33,6 +33,10 @@ class Affine:
     nodes: tuple[ir.Node, ...]
     scale: Parameter | None = None
     bias: Parameter | None = None
+    scaled: bool = False
+    """A Mul has been passed (or an Add, after which a Mul is somebody else's)."""
+    shifted: bool = False
+    """An Add has been passed."""
 
     @property
     def completeness(self) -> int:
@@ -58,35 +62,35 @@ def follow(
     2. ``scale`` and ``bias`` are what the normalization itself applied; constants are folded into one.
     3. A value with a second reader ends the way: whoever reads it must still find it.
     """
-    state = Affine(normalized, (), _unless(scale, 1.0), _unless(bias, 0.0))
-    best: Affine | None = None
+    graph = None if (producer := normalized.producer()) is None else producer.graph
     wanted = facts.dtype(view.source)
-    graph = normalized.producer().graph if normalized.producer() else None  # type: ignore[union-attr]
-    scaled = shifted = False
-    while True:
-        shape = facts.shape(state.output)
-        if returns_to(view, shape) and facts.dtype(state.output) in (None, wanted):
-            best = replace(state, scale=_unless(state.scale, 1.0), bias=_unless(state.bias, 0.0))
+    state: Affine | None = Affine(normalized, (), _unless(scale, 1.0), _unless(bias, 0.0))
+    best: Affine | None = None
+    while state is not None:
+        if returns_to(view, facts.shape(state.output)) and facts.dtype(state.output) in (None, wanted):
+            best = state
         node = sole_consumer(state.output)
-        if node is None or node.domain or shape is None or node.graph is not graph:
-            return best
-        ahead = replace(state, output=node.outputs[0], nodes=(*state.nodes, node))
-        if node.op_type in VIEW_OPS and node.inputs[0] is state.output:
-            if node.op_type == "Cast" and facts.dtype(ahead.output) != wanted:
-                return best
-            state = ahead
-            continue
-        if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2:
-            return best
-        operand = node.inputs[1] if node.inputs[0] is state.output else node.inputs[0]
-        parameter = None if operand is None else per_channel(operand, shape, view, facts)
-        if parameter is None or shifted or (scaled and node.op_type == "Mul"):
-            return best
-        folded = _fold(state, parameter, node.op_type)
-        if folded is None:
-            return best
-        state = replace(ahead, scale=folded[0], bias=folded[1])
-        scaled, shifted = True, node.op_type == "Add"
+        inside = node is not None and not node.domain and node.graph is graph
+        state = _step(state, node, view, facts) if inside and node is not None else None
+    return None if best is None else replace(best, scale=_unless(best.scale, 1.0), bias=_unless(best.bias, 0.0))
+
+
+def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine | None:
+    """The state after one more node; None when the node does not belong to the normalization."""
+    output, nodes, shape = node.outputs[0], (*state.nodes, node), facts.shape(state.output)
+    if node.op_type in VIEW_OPS and node.inputs[0] is state.output:
+        foreign = node.op_type == "Cast" and facts.dtype(output) != facts.dtype(view.source)
+        return None if foreign else replace(state, output=output, nodes=nodes)
+    if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2 or shape is None:
+        return None
+    if state.shifted or (state.scaled and node.op_type == "Mul"):
+        return None
+    operand = node.inputs[1] if node.inputs[0] is state.output else node.inputs[0]
+    parameter = None if operand is None else per_channel(operand, shape, view, facts)
+    folded = None if parameter is None else _fold(state, parameter, node.op_type)
+    if folded is None:
+        return None
+    return Affine(output, nodes, *folded, scaled=True, shifted=node.op_type == "Add")
 
 
 def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) -> Parameter | None:

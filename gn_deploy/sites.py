@@ -9,6 +9,7 @@ import onnx_ir as ir
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.io import paused_gc
 from gn_deploy.registry import Unavailable
 
 
@@ -31,8 +32,8 @@ def find(model: ir.Model) -> Found:
     sites: list[GroupNormSite] = []
     misses: list[NearMiss] = []
     claimed: set[ir.Node] = set()
-    for graph in _graphs(model):
-        for node in graph:
+    with paused_gc():
+        for node in _nodes(model):
             for form in forms.get(node.op_type, ()):
                 if node in claimed:
                     break
@@ -60,12 +61,12 @@ def _by_root() -> dict[str, list[Form]]:
     return table
 
 
-def _graphs(model: ir.Model) -> Iterator[ir.Graph]:
+def _nodes(model: ir.Model) -> Iterator[ir.Node]:
+    """Every node of the main graph, its subgraphs, and the functions."""
     stack = [*(f.graph for f in reversed(model.functions.values())), model.graph]
     while stack:
-        graph = stack.pop()
-        yield graph
-        for node in graph:
+        for node in stack.pop():
+            yield node
             for attribute in node.attributes.values():
                 if attribute.type == ir.AttributeType.GRAPH:
                     stack.append(attribute.as_graph())

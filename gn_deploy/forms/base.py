@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.affine import Affine, follow
 from gn_deploy.affine import Parameter as Parameter
-from gn_deploy.decision import Decision, Rejected
+from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.provenance import module_path, source_line
@@ -262,9 +262,9 @@ def ungrouped(site: GroupNormSite, value: ir.Value, like: ir.Value, builder: Bui
     return builder.op("Reshape", [value, shape], dtype=site.input.dtype)
 
 
-def known_rank(spec: GroupNormSpec) -> Decision | None:
-    """Rejected when a form that needs the rank does not know it."""
-    return Rejected("the rank of the input is not known") if spec.rank is None else None
+def known_rank(spec: GroupNormSpec) -> Decision:
+    """What a form that needs the rank says last."""
+    return Rejected("the rank of the input is not known") if spec.rank is None else Accepted()
 
 
 def _rank(site: GroupNormSite) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     Applied,
@@ -76,7 +76,7 @@ class InstanceNorm:
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
         if spec.dtype == "bfloat16" and opset < 22:
             return Rejected(f"InstanceNormalization takes bfloat16 only since opset 22, the model has {opset}")
-        return known_rank(spec) or Accepted()
+        return known_rank(spec)
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return 22 if spec.dtype == "bfloat16" else 7

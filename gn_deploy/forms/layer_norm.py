@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.affine import per_channel
-from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     Applied,
@@ -103,7 +103,7 @@ class LayerNorm:
             return Rejected(f"LayerNormalization needs opset {_SINCE}, the model has {opset}")
         if spec.stash_dtype not in _STASHES:
             return Rejected(f"LayerNormalization cannot take its statistics in {spec.stash_dtype}")
-        return known_rank(spec) or Accepted()
+        return known_rank(spec)
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return _SINCE

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     GroupNormSite,
@@ -50,7 +50,7 @@ class Native18:
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
         if not _SINCE <= opset <= _UNTIL:
             return Rejected(f"GroupNormalization-18 needs opset {_SINCE} to {_UNTIL}, the model has {opset}")
-        return known_rank(spec) or Accepted()
+        return known_rank(spec)
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return _SINCE

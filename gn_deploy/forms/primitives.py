@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     GroupNormSite,
@@ -102,7 +102,7 @@ class Primitives:
         stored = float(np.asarray(spec.epsilon, DTYPES[spec.stash_dtype].numpy()))
         if stored not in (spec.epsilon, float(np.float32(spec.epsilon))):
             return Rejected(f"epsilon {spec.epsilon:g} does not fit in {spec.stash_dtype}")
-        return known_rank(spec) or Accepted()
+        return known_rank(spec)
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return 13 if "bfloat16" in (spec.dtype, spec.stash_dtype) else 7

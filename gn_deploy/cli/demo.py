@@ -57,10 +57,11 @@ def demo(
         say(f"{made.title} {weights:,} parameters")
     source = out / f"{made.name}.onnx"
     with _step(console, "export") as say:
-        model = api.export(made, out=source).model
-        say(f"{source}, opset {model.opset_imports.get('')}, checked against the module")
+        opset = api.export(made, out=source).model.opset_imports.get("")
+        say(f"{source}, opset {opset}, checked against the module")
     with _step(console, "inspect") as say:
-        sites = api.find(source)
+        seen = api.inspect(source)
+        model, sites = seen.model, seen.sites
         say(f"{plural(len(sites), 'GroupNorm')}, written as {_forms(s.form for s in sites)}")
     lowered: dict[str, ir.Model] = {}
     for target in TARGETS:
@@ -70,13 +71,10 @@ def demo(
             lowered[target] = result.model
             say(f"{path}, {_decided(result.decisions)}")
     engine: BuildResult | None = None
-    with _step(console, "build tensorrt-rtx") as say:
-        try:
-            file = out / f"{made.name}.tensorrt-rtx.onnx"
-            engine = api.build(file, out / f"{made.name}.engine", shapes=_profiles(made, model))
-            say(f"{engine.path}, {size(engine.size)}, {plural(len(engine.kernels), 'kernel')}")
-        except UnavailableError as error:
-            say(f"not built: {error.message}")
+    with _step(console, "build tensorrt-rtx", optional=True) as say:
+        file = out / f"{made.name}.tensorrt-rtx.onnx"
+        engine = api.build(file, out / f"{made.name}.engine", shapes=_profiles(made, model))
+        say(f"{engine.path}, {size(engine.size)}, {plural(len(engine.kernels), 'kernel')}")
     subjects = _subjects(made, model, lowered)
     oracle = RUNTIMES.require("onnx-reference").open(model, precision="float64")
     with _step(console, "judge") as say:
@@ -94,6 +92,7 @@ def demo(
         say(f"{plural(len(sites), 'GroupNorm')} on {plural(len(subjects), 'runtime')} against the float64 oracle")
     with _step(console, "task") as say:
         tasks = _tasks(made, oracle, subjects)
+        oracle.close()
         say(f"{tasks[0].metric} over {tasks[0].samples} test samples" if tasks else "the recipe has no test data")
     report = replace(report, tasks=tuple(tasks), engines=(_plain(engine),) if engine else ())
     console.print()
@@ -109,23 +108,33 @@ def demo(
 
 
 @contextmanager
-def _step(console: "Console", name: str) -> "Iterator[Say]":
-    """A spinner while a step runs, and one line when it is done: what was said last, and the seconds it took."""
+def _step(console: "Console", name: str, *, optional: bool = False) -> "Iterator[Say]":
+    """A spinner while a step runs, and one line when it is done: what was said last, and the seconds it took.
+
+    An ``optional`` step that this machine cannot do says why, and the demo goes on.
+    """
     from rich.text import Text
 
     from gn_deploy.reports.text import plain
 
     began = time.perf_counter()
-    words: list[str] = [""]
+    mark, words = Text("✓ ", style="green"), ""
     with console.status(Text(name)) as status:
 
         def say(text: str) -> None:
-            words.append(plain(text))
-            status.update(Text(f"{name}  {words[-1]}"))
+            nonlocal words
+            words = plain(text)
+            status.update(Text(f"{name}  {words}"))
 
-        yield say
+        try:
+            yield say
+        except UnavailableError as error:
+            if not optional:
+                raise
+            mark = Text("– ", style="yellow")
+            say(f"not here: {error.message}")
     seconds = f"{time.perf_counter() - began:5.1f} s"
-    console.print(Text.assemble(("✓ ", "green"), f"{name:<20}", (seconds, "dim"), f"  {words[-1]}"), soft_wrap=True)
+    console.print(Text.assemble(mark, f"{name:<20}", (seconds, "dim"), f"  {words}"), soft_wrap=True)
 
 
 def _beside_the_package(recipe: str) -> str:

@@ -1,6 +1,6 @@
 """The five public verbs: find, lower, export, build, compare."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,7 +32,10 @@ class Inspection:
 
 @dataclass(frozen=True, slots=True)
 class Lowering:
-    """A lowered model, what was decided for each site, and where it was written (None when it was not)."""
+    """A lowered model, what was decided for each site, and where it was written (None when it was not).
+
+    Unpacks as ``model, decisions``.
+    """
 
     model: "ir.Model"
     decisions: tuple["SiteDecision", ...]
@@ -40,6 +43,9 @@ class Lowering:
     path: Path | None = None
     precision: str = ""
     """What became of the model's types, when the target asked for a dtype."""
+
+    def __iter__(self) -> "Iterator[Any]":
+        return iter((self.model, self.decisions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,11 +160,18 @@ def build(source: Source, out: str | Path, *, target: str | Target = "tensorrt-r
     """Builds an engine from a model file for a runtime that has engines (``tensorrt-rtx``, ``tensorrt``).
 
     ``options`` are the runtime's own, such as ``compute_capabilities=("8.9",)`` or ``shapes={"x": (min, opt, max)}``.
-    Raises UnavailableError when the runtime cannot build here.
+    Raises InputError when the model spells a GroupNorm in a form that the runtime compiles wrongly or not at all,
+    UnavailableError when the runtime cannot build here.
     """
     from gn_deploy.runtimes import RUNTIMES, resolve
 
-    return RUNTIMES.require(resolve(checked_target(target).runtime)).build(Path(source), Path(out), **options)
+    goal = checked_target(target)
+    runtime = RUNTIMES.require(resolve(goal.runtime))
+    for site in find(source):
+        taken = goal.takes(site.form, site.spec)
+        if not taken:
+            raise InputError(f"'{site.name}' cannot be built as it is: {taken.reason}", f"lower for {goal} first")
+    return runtime.build(Path(source), Path(out), **options)
 
 
 def compare(
@@ -210,7 +223,7 @@ def checked_target(target: str | Target) -> Target:
 def _first_broken(report: "ParityReport") -> str:
     for site in report.sites:
         if site.status.broken:
-            return f"'{site.module or site.site}' is {site.status} on {site.case}"
+            return f"'{site.module or site.site}': {site.reason or f'{site.status} on {site.case}'}"
     for output in report.outputs:
         if output.status.broken:
             return f"output '{output.output}' is {output.status} on {output.case}"

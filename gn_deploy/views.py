@@ -124,7 +124,7 @@ def _groups(
         return Rejected(f"the view {spelled(view)} does not hold exactly the elements of {spelled(source)}")
     if channel_axis == -1:
         spatial = tuple(range(1, rank - 2))
-        if reduced == tuple(range(1, rank)) and view == source:
+        if reduced == tuple(range(1, rank)) and view == source and rank > 2:
             return 1
         if rank < 4 or reduced != (*spatial, rank - 1) or view[0] != batch or view[-1] * view[-2] != source[-1]:
             return Rejected(f"axes {reduced} of {spelled(view)} are not one group of channels-last {spelled(source)}")
@@ -133,9 +133,11 @@ def _groups(
     if reduced != tuple(range(first, rank)) or first == 0:
         return Rejected(f"axes {reduced} of {spelled(view)} are not its last axes")
     if first == 1 and view[0] == batch:
-        return 1
+        return 1 if rank > 2 or view != source else Rejected(f"{spelled(view)} is normalized over C alone: LayerNorm")
     if first == 1 or (view[0] == Dim(1) != batch and first == 2 and batch.known is None):
         rows = product(view[:first]).divided_by(batch)  # [N*G, K] or [1, N*G, K]
+        if rows is not None and rows == source[1]:
+            return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: a LayerNorm as likely")
         return _known(rows) if rows is not None else Rejected(f"{view[0]} rows are not groups of {batch} samples")
     if view[0] != batch:
         return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")

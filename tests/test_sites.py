@@ -83,6 +83,22 @@ def test_every_file_lowers_proved_checked_and_idempotent(target: str, tmp_path: 
     assert written > 40
 
 
+def test_of_the_node_tests_of_onnx_only_group_normalization_is_found() -> None:
+    from onnx.backend.test.case.node import collect_testcases
+
+    kinds = ("group_normalization", "instancenorm", "layer_normalization", "batchnorm", "mvn", "lpnormalization")
+    with np.errstate(all="ignore"):
+        cases = {t.name: t.model for t in collect_testcases(None) if any(k in t.name for k in kinds)}
+    assert len(cases) > 60
+    found = {name: gn.find(model) for name, model in cases.items()}
+    assert {name.removeprefix("test_group_normalization_") for name, sites in found.items() if sites} == {
+        "example",
+        "example_expanded",
+        "epsilon",
+        "epsilon_expanded",
+    }
+
+
 def test_look_alikes_are_left_as_they_are() -> None:
     for entry in TRUTH:
         if entry["n_gn"]:

@@ -28,7 +28,7 @@ def build(
     ] = None,
     json: Json = False,
 ) -> Answer:
-    """Compile MODEL, lowered for the target, into an engine, and show which kernels it became."""
+    """Compile MODEL into an engine and show which kernels it became; a GroupNorm the target gets wrong is refused."""
     from gn_deploy import api
     from gn_deploy.reports.summary import plural, size
     from gn_deploy.reports.text import table

@@ -46,6 +46,7 @@ def lower(
     console.print(
         f"{out}: {rewritten} of {plural(len(lowered.decisions), 'GroupNorm')} rewritten for {wanted}, "
         + (f"opset {before} -> {after}" if before != after else f"opset {after}")
+        + (f", {lowered.precision}" if lowered.precision else "")
     )
     if lowered.decisions:
         console.print(site_table(lowered.decisions, "written as"))
@@ -55,6 +56,7 @@ def lower(
         "written": True,
         "verified": not no_verify,
         "opset": {"before": before, "after": after},
+        "precision": lowered.precision,
         "sites": site_rows(lowered.decisions),
         "summary": {
             "sites": len(lowered.decisions),

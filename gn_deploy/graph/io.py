@@ -73,6 +73,8 @@ def save(model: "ir.Model", path: str | Path, *, external_data: bool | None = No
        and when nothing can be written there; then nothing has changed on disk.
     """
     path = Path(path)
+    if not path.name:
+        raise InputError(f"'{path}' is a folder", f"name the file to write, for example {path / 'model.onnx'}")
     inside = tensors.inline_bytes(model)
     if external_data is None:
         external_data = any(tensors.is_external(slot.get()) for slot in tensors.slots(model))

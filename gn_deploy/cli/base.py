@@ -120,17 +120,16 @@ def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
 
     lines: list[list[RenderableType]] = [
         [
-            d.site,
+            d.module or d.site,
             d.form,
             f"{d.spec.num_groups}×{d.spec.num_channels}",
             f"{d.spec.epsilon:g}",
             d.spec.dtype,
             str(d.spec.activation),
-            d.module,
             d.source,
             verdict(d),
         ]
         for d in decisions
     ]
-    columns = ("site", "form", "groups", "epsilon", "dtype", "activation", "module", "source", heading)
+    columns = ("site", "form", "groups", "epsilon", "dtype", "activation", "source", heading)
     return table("", columns, lines)

@@ -127,9 +127,11 @@ class Primitives:
 
 def _starts_centered(node: ir.Node) -> bool:
     """A quick look that spares nearly every Mul and Div of a graph the search."""
-    producers = [v.producer() for v in node.inputs if v is not None]
-    first = producers[:1] if node.op_type == "Div" else producers
-    return any(p is not None and p.op_type == "Sub" for p in first)
+    if node.inputs[0] is node.inputs[-1]:
+        return False  # a square
+    values = node.inputs[:1] if node.op_type == "Div" else node.inputs
+    producers = (v.producer() for v in values if v is not None)
+    return any(p is not None and p.op_type == "Sub" for p in producers)
 
 
 def _mean(value: ir.Value, dtype: ir.DataType, builder: Builder) -> ir.Value:

@@ -12,6 +12,7 @@ from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
 from gn_deploy.graph.cut import cut
 from gn_deploy.graph.provenance import stamp_model, stamp_node
 from gn_deploy.graph.splice import Builder, Names, dying_with, splice
+from gn_deploy.passes.fuse_activation import fuse_activation
 from gn_deploy.passes.opset import may_raise, raise_opset
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
@@ -71,14 +72,15 @@ class LowerGroupNorm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Lowered:
         found = find(model)
-        for site in found.sites:
+        sites = [fuse_activation(site) for site in found.sites]
+        for site in sites:
             if site.invalid:
                 raise InputError(site.invalid, "per group before opset 21, per channel since: convert the parameter")
         before = opset_of(model)
-        plans, opset = self._plan(model, found.sites)
+        plans, opset = self._plan(model, sites)
         plans = [self._verified(model, plan, opset) for plan in plans]
         if opset > before and not self._may_raise(model, opset, plans):
-            plans = [self._verified(model, plan, before) for plan in self._plan(model, found.sites, raising=False)[0]]
+            plans = [self._verified(model, plan, before) for plan in self._plan(model, sites, raising=False)[0]]
             opset = before
         names = Names(model)
         now: dict[ir.Value, ir.Value] = {}  # a site may read what the rewrite of an earlier one replaced

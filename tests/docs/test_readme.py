@@ -13,12 +13,12 @@ ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / name for name in ("README.md", "models/README.md", "plugins/README.md") if (ROOT / name).exists()]
 TIME_LIMIT = 300  # seconds for one command; the slowest, an export with its proof, takes 20 on two cores
 NOT_RUN = {
-    "./scripts/demo": "makes an environment and downloads packages; .ci/run does it on a fresh clone",
+    "./scripts/demo": "makes an environment and downloads packages",
     "./scripts/test": "runs this test",
     "git clone": "needs the network",
     "pip install": "needs the network",
-    "gn-deploy demo": "takes a minute; tests/cli runs the demo",
-    ".venv/bin/python scripts/train_digits.py": "trains for a minute; tests/scripts checks the committed weights",
+    "gn-deploy demo": "tests/models runs it",
+    ".venv/bin/python scripts/train_digits.py": "rewrites the weights; tests/models checks those committed",
 }
 """Beginning of a command -> why it is not run here."""
 

@@ -1,5 +1,6 @@
-"""ONNX convolution and pooling in NumPy as one step per kernel offset: 10 to 1000 times faster than onnx.reference."""
+"""ONNX convolution and pooling in NumPy by kernel offsets: 10 to 1000 times faster than onnx.reference."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from gn_deploy.runtimes.base import Array
 from gn_deploy.runtimes.reference_ops import per_channel, theirs, widened
 
 SAME = ("SAME_UPPER", "SAME_LOWER")
+COLUMN_BYTES = 1 << 26  # of unfolded input per matrix product; few large products: each one waits for all BLAS threads
 
 
 class Windows:
@@ -42,7 +44,7 @@ def every(offset: Sequence[int], dilations: Sequence[int], count: Sequence[int],
 
 
 class Conv(OpRun):
-    """ONNX Conv as one matrix product per kernel offset: no im2col, any rank, groups, strides, dilations."""
+    """ONNX Conv as matrix products over as many kernel offsets at once as fit in COLUMN_BYTES: any rank, groups."""
 
     def _run(self, x: Array, weight: Array, bias: Array | None = None, **attributes: Any) -> tuple[Array, ...]:
         if attributes.get("auto_pad") in SAME:
@@ -51,11 +53,15 @@ class Conv(OpRun):
         windows = Windows(x.shape[2:], weight.shape[2:], attributes)
         data = windows.padded(widened(x), 0)
         data = data.reshape(x.shape[0], groups, -1, *data.shape[2:])
-        kernel = widened(weight).reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
-        y = np.zeros((x.shape[0], groups, kernel.shape[1], int(np.prod(windows.shape))), data.dtype)
-        for offset in np.ndindex(*weight.shape[2:]):
-            seen = data[windows.at(offset)].reshape(*data.shape[:3], -1)
-            y += np.matmul(kernel[(..., *offset)], seen)
+        kernel = np.moveaxis(widened(weight).reshape(groups, -1, *weight.shape[1:]), 2, -1)
+        places, offsets = math.prod(windows.shape), list(np.ndindex(*weight.shape[2:]))
+        kernel = kernel.reshape(groups, -1, len(offsets), weight.shape[1])  # (G, O / G, offsets, I)
+        y = np.zeros((x.shape[0], groups, kernel.shape[1], places), data.dtype)
+        step = max(1, COLUMN_BYTES // (math.prod(data.shape[:3]) * places * data.itemsize or 1))
+        for some in (slice(at, at + step) for at in range(0, len(offsets), step)):
+            columns = np.stack([data[windows.at(offset)] for offset in offsets[some]], axis=2)
+            flat = kernel[:, :, some].reshape(*kernel.shape[:2], -1)
+            y += np.matmul(flat, columns.reshape(*data.shape[:2], flat.shape[-1], places))
         y = y.reshape(x.shape[0], -1, *windows.shape)
         if bias is not None:
             y += per_channel(widened(bias), x.ndim)
@@ -76,11 +82,12 @@ class ConvTranspose(OpRun):
         sides = zip(size, strides, weight.shape[2:], dilations, extra, strict=True)
         full = [(n - 1) * s + (k - 1) * d + 1 + o for n, s, k, d, o in sides]
         data = widened(x).reshape(x.shape[0], groups, x.shape[1] // groups, -1)
-        kernel = widened(weight).reshape(groups, weight.shape[0] // groups, *weight.shape[1:]).swapaxes(1, 2)
+        kernel = widened(weight).reshape(groups, weight.shape[0] // groups, *weight.shape[1:])
+        kernel = np.ascontiguousarray(np.moveaxis(kernel, (1, 2), (-1, -2)))  # (G, ..., O / G, I / G), as BLAS wants it
         y = np.zeros((x.shape[0], groups, weight.shape[1], *full), data.dtype)
         for offset in np.ndindex(*weight.shape[2:]):
             place = every(offset, dilations, size, strides)
-            y[place] += np.matmul(kernel[(..., *offset)], data).reshape(*y.shape[:3], *size)
+            y[place] += np.matmul(kernel[(slice(None), *offset)], data).reshape(*y.shape[:3], *size)
         inner: Any = (..., *(slice(pads[i], full[i] - pads[i + rank]) for i in range(rank)))
         y = y.reshape(x.shape[0], -1, *full)[inner]
         if bias is not None:

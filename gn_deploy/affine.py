@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.graph.dims import Dim, Shape
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.views import VIEW_OPS, GroupView, returns_to
 
 
@@ -49,6 +49,12 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def source_dtype(view: GroupView, normalized: ir.Value, facts: Facts) -> ir.DataType | None:
+    """The type of the view's source, told by the normalized value where no Cast stands between."""
+    recast = any(node.op_type == "Cast" for node in view.nodes)
+    return facts.dtype(view.source) or (None if recast else facts.dtype(normalized))
+
+
 def follow(
     normalized: ir.Value,
     view: GroupView,
@@ -63,14 +69,14 @@ def follow(
     3. A value with a second reader ends the way: whoever reads it must still find it.
     """
     graph = None if (producer := normalized.producer()) is None else producer.graph
-    wanted = facts.dtype(view.source)
+    wanted = source_dtype(view, normalized, facts)
     state: Affine | None = Affine(normalized, (), _unless(scale, 1.0), _unless(bias, 0.0))
     best: Affine | None = None
     while state is not None:
         if returns_to(view, facts.shape(state.output)) and facts.dtype(state.output) in (None, wanted):
             best = state
         node = sole_consumer(state.output)
-        inside = node is not None and not node.domain and node.graph is graph
+        inside = node is not None and is_plain(node) and node.graph is graph
         state = _step(state, node, view, facts) if inside and node is not None else None
     return None if best is None else replace(best, scale=_unless(best.scale, 1.0), bias=_unless(best.bias, 0.0))
 
@@ -103,8 +109,8 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
     if axes is None or own is None or len(own) > len(shape):
         return None
     aligned = (Dim(1),) * (len(shape) - len(own)) + own
-    if any(d != Dim(1) for i, d in enumerate(aligned) if i not in axes):
-        return None
+    if any(d != Dim(1) and (i not in axes or d != shape[i]) for i, d in enumerate(aligned)):
+        return None  # it varies along another axis, or makes the value larger
     array = facts.constant(operand)
     if array is not None:
         sizes = [shape[i].known or 1 for i in axes]

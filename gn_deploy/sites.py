@@ -8,9 +8,11 @@ import onnx_ir as ir
 
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.graph.io import paused_gc
 from gn_deploy.registry import Unavailable
+
+_DEFAULTS_SINCE = 4  # IR version: before it, every initializer had to be an input as well and none was a default
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,32 +26,47 @@ class Found:
 def find(model: ir.Model) -> Found:
     """All sites and near misses of ``model``, which is only read; best after ``graph.normalize``.
 
-    A node belongs to one site at most; the first form of the registry that explains it wins.
+    Sites may share what leads to the normalization (a reshape, a mean) but no node from there on; the first form of
+    the registry that explains it wins. A function is read at the opset it imports.
     Raises InputError for GroupNormalization nodes that ONNX does not allow and whose meaning cannot be guessed.
     """
-    facts = Facts(opset_of(model), model.graph.inputs)
+    main = Facts(opset_of(model), model.graph.inputs, defaults=model.ir_version >= _DEFAULTS_SINCE)
+    bodies = [(model.graph, main), *((f.graph, Facts(opset_of(f))) for f in model.functions.values())]
     forms = _by_root()
     sites: list[GroupNormSite] = []
     misses: list[NearMiss] = []
     claimed: set[ir.Node] = set()
+    touched: set[ir.Node] = set()
     with paused_gc():
-        for node in _nodes(model):
+        for node, facts in ((node, facts) for body, facts in bodies for node in _nodes(body)):
             for form in forms.get(node.op_type, ()):
-                if node in claimed:
+                if node in claimed or not is_plain(node):
                     break
                 result = form.read(node, facts)
                 if isinstance(result, NearMiss):
                     misses.append(result)
-                elif result is not None and claimed.isdisjoint(result.nodes):
-                    claimed.update(result.nodes)
-                    sites.append(result)
+                elif result is not None:
+                    own = _from(node, result)
+                    if claimed.isdisjoint(result.nodes) and touched.isdisjoint(own):
+                        claimed.update(own)
+                        touched.update(result.nodes)
+                        sites.append(result)
     names = {site.name for site in sites}
     return Found(tuple(sites), tuple(m for m in misses if m.node not in names))
 
 
-def opset_of(model: ir.Model) -> int:
-    """Version of the ONNX domain the model imports; 1 when it does not say."""
-    return model.graph.opset_imports.get("", model.graph.opset_imports.get("ai.onnx", 1))
+def opset_of(model: ir.Model | ir.Function) -> int:
+    """Version of the ONNX domain the model, or one of its functions, imports; 1 when it does not say."""
+    return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
+
+
+def _from(core: ir.Node, site: GroupNormSite) -> set[ir.Node]:
+    """The normalizing node and the nodes of the site after it."""
+    own = {core}
+    for node in site.nodes:
+        if any(v is not None and v.producer() in own for v in node.inputs):
+            own.add(node)
+    return own
 
 
 def _by_root() -> dict[str, list[Form]]:
@@ -61,13 +78,15 @@ def _by_root() -> dict[str, list[Form]]:
     return table
 
 
-def _nodes(model: ir.Model) -> Iterator[ir.Node]:
-    """Every node of the main graph, its subgraphs, and the functions."""
-    stack = [*(f.graph for f in reversed(model.functions.values())), model.graph]
+def _nodes(body: ir.Graph) -> Iterator[ir.Node]:
+    """Every node of a graph and its subgraphs."""
+    stack = [body]
     while stack:
         for node in stack.pop():
             yield node
             for attribute in node.attributes.values():
+                if attribute.is_ref():
+                    continue
                 if attribute.type == ir.AttributeType.GRAPH:
                     stack.append(attribute.as_graph())
                 elif attribute.type == ir.AttributeType.GRAPHS:

@@ -7,10 +7,19 @@ import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, is_plain
 
 VIEW_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
 """Ops that keep the order of the elements in memory (Cast keeps the values up to rounding)."""
+
+_FLOAT, _DOUBLE = ir.DataType.FLOAT, ir.DataType.DOUBLE
+_WIDER: dict[ir.DataType | None, tuple[ir.DataType, ...]] = {
+    ir.DataType.FLOAT16: (ir.DataType.FLOAT16, _FLOAT, _DOUBLE),
+    ir.DataType.BFLOAT16: (ir.DataType.BFLOAT16, _FLOAT, _DOUBLE),
+    _FLOAT: (_FLOAT, _DOUBLE),
+    _DOUBLE: (_DOUBLE,),
+}
+"""The types that hold every value of a type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def narrows(node: ir.Node, facts: Facts) -> bool:
     if node.op_type != "Cast" or node.inputs[0] is None:
         return False
     before, after = facts.dtype(node.inputs[0]), facts.dtype(node.outputs[0])
-    return before is None or after is None or not after.is_floating_point() or after.itemsize < before.itemsize
+    return after not in _WIDER.get(before, ())
 
 
 def returns_to(view: GroupView, shape: Shape | None) -> Decision:
@@ -109,7 +118,7 @@ def _sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.
     while value is not None:
         yield value, nodes
         node = value.producer()
-        if node is None or node.domain or node.op_type not in VIEW_OPS or narrows(node, facts):
+        if node is None or not is_plain(node) or node.op_type not in VIEW_OPS or narrows(node, facts):
             return
         nodes = (node, *nodes)
         value = node.inputs[0]

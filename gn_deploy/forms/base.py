@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.affine import Affine, follow
+from gn_deploy.affine import Affine, follow, source_dtype
 from gn_deploy.affine import Parameter as Parameter
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
@@ -54,6 +54,8 @@ class GroupNormSite:
     invalid: str = ""
     """Why ONNX does not allow the node, though its meaning can be guessed; such a site is shown, never rewritten."""
     graph: ir.Graph | ir.Function | None = field(default=None, repr=False)
+    opset: int = 0
+    """Version of the ONNX domain where it stands: the model's, or its function's."""
 
     @property
     def final_output(self) -> ir.Value:
@@ -135,7 +137,8 @@ def complete(
     if best is None:
         return miss(why)
     view, affine = best
-    dtype = _NAMES.get(facts.dtype(view.source) or _parameter_dtype(affine) or ir.DataType.UNDEFINED)
+    known = source_dtype(view, core.outputs[0], facts)
+    dtype = _NAMES.get(known or _parameter_dtype(affine) or ir.DataType.UNDEFINED)
     if dtype is None:
         return miss(f"the type of '{view.source.name}' is not known to be a floating-point type")
     try:
@@ -165,6 +168,7 @@ def complete(
         notes=notes,
         invalid=invalid,
         graph=core.graph,
+        opset=facts.opset,
     )
 
 

@@ -23,7 +23,9 @@ def read_op(
     epsilon = node.attributes.get_float("epsilon", 1e-5)
     lengths = [None if (s := facts.shape(v)) is None or len(s) != 1 else s[0].known for v in node.inputs[1:]]
     shape = facts.shape(x)
-    channels = shape[1].known if shape is not None and len(shape) > 1 else None if per_group else lengths[0]
+    channels = shape[1].known if shape is not None and len(shape) > 1 else None
+    if channels is None and not per_group:
+        channels = lengths[0]
     if channels is None:
         return NearMiss(node.name or "", form, f"the number of channels of '{x.name}' is not known", 1)
     spec = _checked(where, groups, channels, epsilon)

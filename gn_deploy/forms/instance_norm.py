@@ -60,6 +60,7 @@ class InstanceNorm:
             group_views(node.inputs[0], tuple(range(2, rank)), facts),
             facts,
             epsilon=node.attributes.get_float("epsilon", 1e-5),
+            stash="float64" if facts.dtype(node.inputs[0]) == ir.DataType.DOUBLE else None,
             applied=applied,
         )
 

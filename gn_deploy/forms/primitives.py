@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.decision import Decision, Rejected
+from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     GroupNormSite,
@@ -24,11 +24,16 @@ from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Scalar, Through, match
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import group_views
+from gn_deploy.views import group_views, narrows
 
 _ONE_PASS = "the file takes the variance in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
 _TELLING = 3  # nodes matched from which a miss is worth a word: x - ReduceMean(x), divided or multiplied
 _SHAPED = "Reshape Expand Unsqueeze Cast Identity"  # what exporters put around a mean or a variance
+
+
+def _keeps(node: ir.Node, facts: Facts) -> Decision:
+    rounds = node.op_type == "Cast" and narrows(node, facts)
+    return Rejected(f"'{node.outputs[0].name}' is rounded by a Cast") if rounds else Accepted()
 
 
 def _square(of: Pattern) -> Pattern:
@@ -37,13 +42,13 @@ def _square(of: Pattern) -> Pattern:
 
 VIEW = Any()
 MEAN_NODE = Op("ReduceMean", (VIEW,))
-MEAN = Through(_SHAPED, MEAN_NODE)
+MEAN = Through(_SHAPED, MEAN_NODE, _keeps)
 CENTERED = Op("Sub", (VIEW, MEAN))
 TWO_PASS = Op("ReduceMean", (_square(CENTERED),))
 MEAN_OF_SQUARE = Op("ReduceMean", (_square(VIEW),))
 ONE_PASS = Op("Sub", (MEAN_OF_SQUARE, _square(MEAN)))
 GUARDED = Either((ONE_PASS, Op("Max", (ONE_PASS, Scalar(0.0))), Op("Relu", (ONE_PASS,))))
-VARIANCE = Through(_SHAPED, Either((TWO_PASS, GUARDED)))
+VARIANCE = Through(_SHAPED, Either((TWO_PASS, GUARDED)), _keeps)
 EPSILON = Scalar()
 SHIFTED = Op("Add", (VARIANCE, EPSILON))
 STD = Either((Op("Sqrt", (SHIFTED,)), Op("Pow", (SHIFTED, Scalar(0.5)))))

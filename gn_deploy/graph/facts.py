@@ -1,8 +1,9 @@
 """What can be proved about the values of a graph without running it: constants, types, shapes, shape arithmetic."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx.defs
@@ -20,6 +21,9 @@ _SAME_SHAPE = frozenset(
     "Dropout".split()
 )
 _REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
+_RANDOM = frozenset(
+    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
+)
 _DEPTH = 64  # producers followed for one fact; deeper chains are not how exporters write shapes
 
 
@@ -32,9 +36,14 @@ class Facts:
        be, since exporters and shape inference give one size many names (``unk__7``, ``Add15_dim_2``).
     """
 
-    def __init__(self, opset: int, inputs: Iterable[ir.Value] = ()) -> None:
-        """``opset`` is the version of the ONNX domain that the model imports, ``inputs`` its graph inputs."""
+    def __init__(self, opset: int, inputs: Iterable[ir.Value] = (), *, defaults: bool = True) -> None:
+        """``opset`` is the version of the ONNX domain that the model imports, ``inputs`` its graph inputs.
+
+        ``defaults`` says that an initializer that is also an input is only a default (not so before IR version 4).
+        """
         self.opset = opset
+        inputs = tuple(inputs)
+        self._defaults = frozenset(inputs if defaults else ())
         shapes = [s for v in inputs if (s := _declared(v)) is not None]
         self._names = frozenset(name for shape in shapes for dim in shape for name in dim.symbols)
         self._constants: dict[ir.Value, NDArray[np.generic] | None] = {}
@@ -119,6 +128,8 @@ class Facts:
         p, q = a.producer(), b.producer()
         if p is None or q is None or p.op_identifier() != q.op_identifier() or a.index() != b.index():
             return False
+        if not is_plain(p) or not is_plain(q) or p.op_type in _RANDOM:
+            return False
         if p.op_type in _REDUCTIONS:  # axes may be spelled -1 here and 2 there
             axes = self.axes(p)
             equal = axes is not None and axes == self.axes(q) and _int(p, "keepdims", 1) == _int(q, "keepdims", 1)
@@ -131,11 +142,11 @@ class Facts:
         return all(x is y or (x is not None and y is not None and self.same(x, y)) for x, y in pairs)
 
     def _constant(self, value: ir.Value) -> NDArray[np.generic] | None:
-        tensor = ir.convenience.get_const_tensor(value)
+        tensor = self._tensor(value)
         if tensor is not None:
             return tensor.numpy() if tensor.size <= _LARGEST_CONSTANT else None
         node = value.producer()
-        if node is None or node.domain or not node.inputs or node.inputs[0] is None:
+        if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         array = self.constant(node.inputs[0])
         if array is None:
@@ -148,12 +159,19 @@ class Facts:
             case "Reshape" | "Unsqueeze" | "Squeeze":
                 shape = self.shape(value)
                 sizes = [d.known for d in shape] if shape is not None else [None]
-                return None if None in sizes else array.reshape([s for s in sizes if s is not None])
+                return _as_shape(array, sizes, np.reshape)
             case "Expand":
                 shape = self.contents(node.inputs[1])
                 sizes = [d.known for d in shape] if shape is not None else [None]
-                return None if None in sizes else array * np.ones([s for s in sizes if s is not None], array.dtype)
+                return _as_shape(array, sizes, lambda a, wanted: a * np.ones(wanted, a.dtype))
         return None
+
+    def _tensor(self, value: ir.Value) -> ir.TensorProtocol | None:
+        node = value.producer()
+        sparse = node is not None and node.op_type == "Constant" and "sparse_value" in node.attributes
+        if sparse or value in self._defaults:
+            return None
+        return ir.convenience.get_const_tensor(value)
 
     def _shape(self, value: ir.Value) -> Shape | None:
         declared = _declared(value)
@@ -170,7 +188,7 @@ class Facts:
         if value.is_initializer() and value.const_value is not None:
             return tuple(Dim(int(s)) for s in value.const_value.shape.numpy())
         node = value.producer()
-        if node is None or node.domain or not node.inputs or node.inputs[0] is None or value.index() != 0:
+        if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None or value.index() != 0:
             return None
         first = self.shape(node.inputs[0])
         if node.op_type in _SAME_SHAPE:
@@ -231,7 +249,7 @@ class Facts:
             whole = array.dtype.kind in "iu" and array.ndim <= 1
             return tuple(Dim(int(n)) for n in array.reshape(-1)) if whole else None
         node = value.producer()
-        if node is None or node.domain or not node.inputs or node.inputs[0] is None:
+        if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         if node.op_type == "Shape":
             shape = self.shape(node.inputs[0])
@@ -252,7 +270,7 @@ class Facts:
                 return tuple(first[i] for i in indices) if indices is not None and within else None
             case "Slice":
                 bounds = [self._ints(v) for v in node.inputs[1:]]
-                if any(b is None or len(b) != 1 for b in bounds):
+                if len(bounds) < 2 or any(b is None or len(b) != 1 for b in bounds):  # attributes before opset 10
                     return None
                 start, end, *rest = [b[0] for b in bounds if b is not None]
                 return first[start : end : rest[1] if len(rest) > 1 else 1]
@@ -274,12 +292,12 @@ class Facts:
         if value.const_value is not None:
             return value.const_value.dtype
         node, index = value.producer(), value.index()
-        if node is None or index is None or node.domain:
+        if node is None or index is None or not is_plain(node):
             return None
         if node.op_type == "Cast":
             return ir.DataType(node.attributes["to"].as_int())
         if node.op_type == "Constant":
-            tensor = ir.convenience.get_const_tensor(value)
+            tensor = self._tensor(value)
             return None if tensor is None else tensor.dtype
         typed = (node.inputs[i] for i in _typed_alike(node.op_type, self.opset, index) if i < len(node.inputs))
         return next((found for v in typed if v is not None and (found := self.dtype(v)) is not None), None)
@@ -322,6 +340,24 @@ def _broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
             return None
         result.append(here.pop() if here else Dim(1))
     return tuple(result)
+
+
+def is_plain(node: ir.Node) -> bool:
+    """Whether a node is an ONNX operator that says all it does: no attribute is left to the caller of a function."""
+    return not node.domain and not any(attribute.is_ref() for attribute in node.attributes.values())
+
+
+def _as_shape(
+    array: NDArray[np.generic], sizes: Sequence[int | None], how: Callable[[Any, list[int]], NDArray[np.generic]]
+) -> NDArray[np.generic] | None:
+    """The array as ``how`` gives it that shape; None when a size is unknown, the result large, or the shape wrong."""
+    wanted = [s for s in sizes if s is not None]
+    if len(wanted) < len(sizes) or math.prod(wanted) > _LARGEST_CONSTANT:
+        return None
+    try:
+        return how(array, wanted)
+    except ValueError:  # the file contradicts itself
+        return None
 
 
 def _int(node: ir.Node, name: str, default: int) -> int:

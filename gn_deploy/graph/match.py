@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, is_plain
 
 _COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
+_VARIADIC = frozenset({"Max", "Min", "Sum", "Mean"})
 Predicate = Callable[[ir.Node, Facts], Decision]
 
 
@@ -49,6 +50,7 @@ class Through:
 
     types: str
     inner: "Pattern"
+    where: Predicate = field(default=lambda _node, _facts: Accepted())
 
 
 Pattern = Any | Scalar | Op | Either | Through
@@ -139,18 +141,24 @@ class _Search:
         for found in self.solve(pattern.inner, value, bindings):
             yield {**found, pattern: value}
         node = value.producer()
-        if node is not None and node.op_type in pattern.types.split() and node.inputs[0] is not None:
+        if node is None or node.op_type not in pattern.types.split() or node.inputs[0] is None or not is_plain(node):
+            return
+        if decision := pattern.where(node, self.facts):
             for found in self._through(pattern, node.inputs[0], {**bindings, node: value}):
                 yield {**found, pattern: value}
+        else:
+            self.miss({**bindings, node: value}, decision.reason)
 
     def _op(self, pattern: Op, value: ir.Value, bindings: Bindings) -> Iterator[Bindings]:
         node = value.producer()
-        if node is None or node.domain or node.op_type not in pattern.types.split():
+        if node is None or node.op_type not in pattern.types.split():
             found = "a graph input or weight" if node is None else f"{node.op_type}"
             self.miss(bindings, f"'{value.name}' is {found} where {pattern.types.replace(' ', ' or ')} was needed")
             return
-        if value.index() != 0 or len(node.inputs) < len(pattern.inputs):
-            self.miss(bindings, f"'{value.name}' is not the first output of {node.op_type} on enough inputs")
+        exact = node.op_type in _VARIADIC and len(node.inputs) != len(pattern.inputs)
+        if value.index() != 0 or len(node.inputs) < len(pattern.inputs) or exact or not is_plain(node):
+            needed = len(pattern.inputs)
+            self.miss(bindings, f"'{value.name}' is not the first output of {node.op_type} on {needed} inputs")
             return
         decision = pattern.where(node, self.facts)
         if not decision:

@@ -128,7 +128,7 @@ def remove_dead(candidates: Iterable[ir.Node]) -> None:
 
 
 def dying_with(nodes: Iterable[ir.Node]) -> frozenset[ir.Node]:
-    """``nodes`` and every node that only they, or others of the result, read: what ``splice`` will remove with them."""
+    """``nodes`` and every node that only they, or others of the result, read: what ``splice`` removes with outputs."""
     dying = set(nodes)
     stack = [v for node in dying for v in node.inputs]
     while stack:

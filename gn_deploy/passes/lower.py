@@ -87,9 +87,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         for plan in plans:
             if plan.form is not None:
                 site = _moved(plan.site, now)
-                now[site.output] = _rewrite(
-                    site, plan.form, names, opset, self._min_rank, self._in_function(model, site)
-                )
+                at = _after(site, before, opset)
+                in_function = self._in_function(model, site)
+                now[site.output] = _rewrite(site, plan.form, names, at, self._min_rank, in_function)
         changed = any(plan.form is not None for plan in plans)
         if changed:
             if opset > before:
@@ -113,25 +113,27 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         allowed = current
         if raising:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
-            gone = dying_with(node for site in sites for node in site.nodes)
+            gone = dying_with(map(_last, sites))
             wanted = {f.min_opset(s.spec) for s in sites for f in self._candidates(s.spec)[:1]}
             for opset in sorted(o for o in wanted if o > current):
                 allowed = opset if may_raise(model, opset, gone) else allowed
         plans = [self._choose(site, current, allowed, model) for site in sites]
-        needed = [plan.form.min_opset(plan.site.spec) for plan in plans if plan.form is not None]
-        return plans, max([current, *(n for n in needed if n <= allowed)])
+        needed = [p.form.min_opset(p.site.spec) for p in plans if p.form is not None and p.site.opset == current]
+        return plans, max([current, *needed])
 
     def _candidates(self, spec: GroupNormSpec) -> list[Form]:
         return [FORMS.require(name) for name in self.target.preference(spec)]
 
     def _choose(self, site: GroupNormSite, current: int, allowed: int, model: ir.Model) -> _Plan:
         spec = site.spec
+        if site.opset != current:  # a function with an import of its own, which nothing raises
+            current = allowed = site.opset
         reasons: list[str] = []
         for form in self._candidates(spec):
             needed = form.min_opset(spec)
             opset = max(current, needed)
             takes = self.target.takes(form.name, spec)
-            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, dying_with(site.nodes))
+            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, dying_with([_last(site)]))
             refused = next((d for d in (takes, legal) if not d), None)
             if refused is not None:
                 reasons.append(f"{form.name}: {refused.reason}")
@@ -156,7 +158,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         runtime_inputs = [p.value for p in (site.scale, site.bias) if p and p.array is None and p.value is not None]
         before = cut(model, [site.input, *runtime_inputs], [site.output])
         after = before.clone()
+        before.graph.opset_imports[""] = after.graph.opset_imports[""] = site.opset
         copy = _same_site(site, after)
+        opset = _after(site, opset_of(model), opset)
         _rewrite(copy, form, Names(after), opset, self._min_rank, in_function=False)
         after.graph.opset_imports[""] = opset
         decision = self.verify(site, before, after)
@@ -165,7 +169,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         return _Plan(site, None, Rejected(f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"))
 
     def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
-        return may_raise(model, opset, dying_with(n for p in plans if p.form is not None for n in p.site.nodes))
+        return may_raise(model, opset, dying_with(_last(p.site) for p in plans if p.form is not None))
 
     def _in_function(self, model: ir.Model, site: GroupNormSite) -> bool:
         return any(function.graph is site.graph for function in model.functions.values())
@@ -175,6 +179,17 @@ def _told(plan: _Plan) -> SiteDecision:
     site = plan.site
     wrote = plan.form.name if plan.form else None
     return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source)
+
+
+def _last(site: GroupNormSite) -> ir.Node:
+    producer = site.output.producer()
+    assert producer is not None, "the output of a site is computed by its nodes"
+    return producer
+
+
+def _after(site: GroupNormSite, before: int, opset: int) -> int:
+    """The opset where ``site`` stands once the model has been raised from ``before`` to ``opset``."""
+    return opset if site.opset == before else site.opset
 
 
 def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSite:
@@ -191,7 +206,7 @@ def _rewrite(
     site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool
 ) -> ir.Value:
     """Writes ``site`` as ``form`` in its graph; returns the value that replaced its output."""
-    graph = site.output.producer().graph  # type: ignore[union-attr]
+    graph = _last(site).graph
     assert isinstance(graph, ir.Graph)
     scope, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
     prefix = scope if scope and any(last.startswith(node.op_type) for node in site.nodes) else site.name

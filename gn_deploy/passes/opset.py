@@ -22,7 +22,12 @@ def may_raise(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> Dec
         return Rejected(f"opset {current} is too old to be raised safely: several ops changed their meaning before 13")
     if opset > onnx.defs.onnx_opset_version():
         return Rejected(f"opset {opset} is newer than the installed onnx package knows")
-    for node in model.graph.all_nodes():
+    functions = list(model.functions.values())
+    for function in functions:
+        if function.opset_imports.get("", current) != current:
+            return Rejected(f"function '{function.name}' imports opset {function.opset_imports['']} of its own")
+    bodies = [model.graph, *(f.graph for f in functions)]
+    for node in (n for body in bodies for n in body.all_nodes()):
         if node.domain in ("", "ai.onnx") and node not in rewritten:
             decision = _keeps_meaning(node.op_type, current, opset)
             if not decision and not _unaffected(node):
@@ -32,7 +37,9 @@ def may_raise(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> Dec
 
 def raise_opset(model: ir.Model, opset: int) -> None:
     """Declares ``opset``, and the IR version it needs; ``may_raise`` must have accepted it."""
-    model.graph.opset_imports[""] = opset
+    for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
+        if "" in imports:
+            imports[""] = opset
     model.ir_version = max(model.ir_version, _IR_VERSION.get(opset, 10))
 
 

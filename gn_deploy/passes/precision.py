@@ -151,7 +151,8 @@ class _Writer:
     def _as(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:
         key = (value, dtype)
         if key not in self.casts:
-            self.casts[key] = self._constant(value, dtype) if value.is_initializer() else self._cast(value, dtype)
+            fixed = value.is_initializer() and not value.is_graph_input()  # an input's initializer is only a default
+            self.casts[key] = self._constant(value, dtype) if fixed else self._cast(value, dtype)
         return self.casts[key]
 
     def _constant(self, value: ir.Value, dtype: ir.DataType) -> ir.Value:

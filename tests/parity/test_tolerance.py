@@ -59,6 +59,18 @@ def test_no_false_alarm_on_any_shape(
         assert measure(y, limits.reference, limits.two_pass, dtype="float32").error_over_bound <= 1
 
 
+@pytest.mark.parametrize(("channels", "seed"), [(8, 110), (2, 3), (8, 7), (2, 82), (4, 93)])
+def test_no_false_alarm_where_an_image_is_constant(channels: int, seed: int) -> None:
+    """Long runs of one value round alike, and otherwise around another mean: 1.1 to 1.3 bounds that knew only m."""
+    rng = np.random.default_rng(seed)
+    x = (rng.uniform(-1, 1, (1, channels, 1, 1)) * np.ones((1, channels, 32, 32))).astype(np.float32)
+    x[..., :2, :] = rng.standard_normal((1, channels, 2, 32))
+    spec = GroupNormSpec(1, channels)
+    for name in RIGHT:
+        y = RIGHT[name](x, spec, np.ones(channels), np.zeros(channels))
+        assert classify(y, bounds(x, spec), dtype="float32") is Status.PASS, name
+
+
 @pytest.mark.parametrize("name", FAULTS)
 def test_every_fault_is_seen(name: str) -> None:
     spec = GroupNormSpec(4, 16, 1e-5)

@@ -2,16 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
-from gn_deploy.parity.oracle import reference_runtime
-from gn_deploy.parity.per_site import Override, coarser
+from gn_deploy.parity.per_site import Override, coarser, worst
 from gn_deploy.parity.report import OutputVerdict, Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds
+from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
+from gn_deploy.spec import FLOAT_DTYPES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -19,112 +21,95 @@ if TYPE_CHECKING:
     from gn_deploy.runtimes.base import Session
 
 PASS_RATIO = 4.0  # right runtimes reached 3.5 over 64 networks
-WARN_RATIO = 16.0  # the one real bug met there was at 791; wrong GroupNorms start at about this
-PERTURBED = 3  # runs with every parameter and input moved by one ulp, beside the run as it is
-GROSS = {"float64": 1e-8, "float32": 1e-2, "float16": 1e-1, "bfloat16": 3e-1}
-"""Relative L2 error beyond any accumulation of roundings: 10^5 float32 ulps, about 200 float16, 80 bfloat16 ones."""
-_SHAPING = ("Resize", "Upsample", "Range", "Concat", "Cast", "Floor", "Ceil", "Round")
-"""Ops through which a floating-point constant can become a size."""
+WARN_RATIO = 16.0  # four times that; the one real bug met there, ONNX Runtime's Pad_Fusion, was at 791
+DISTURBED = 3  # runs with every number moved by one ulp, beside the run as it is
+MOVABLE_AXES = 2  # scalars and vectors may be sizes in the making (Resize, Range), which must not move
 
 
 class EndToEnd:
     """The oracle's answers and the size of the reference's own rounding noise, computed once per case and dtype.
 
-    noise = the largest distance from the oracle of the reference run in its own dtype, as it is and with every
-    parameter and input moved by one unit in the last place of ``dtype``.
+    noise = the largest distance from the oracle of the reference run by ``onnx-reference`` in its own dtype: as it is,
+    and with every input, weight and intermediate tensor moved by one unit in the last place of the candidate's
+    coarsest type, up or down at random (Monte Carlo arithmetic: Parker, UCLA CSD-970002, 1997), and statistics summed
+    by eight accumulators, whose roundings line up on constant images as a real kernel's do.
+
+    A noise ratio, max |output - oracle| / noise, up to PASS_RATIO is a pass, up to WARN_RATIO a warning, above it a
+    FAIL even when every GroupNorm held: then something else is wrong, and a model that answers wrongly has not held.
+    Measured on the digits ResNet and a diffusion U-Net (normal, all-zero, all-grey, x 0.001 and x 100 inputs; ONNX
+    Runtime, OpenVINO, onnx-reference; float32, float16, bfloat16): right runtimes at most 1.4. Wrong ones: FAULTS
     """
 
     def __init__(self, reference: "ir.Model", oracle: "Session") -> None:
         self._reference, self._oracle = reference, oracle
-        self._sessions: dict[str, list[Session]] = {}
-        self._known: dict[tuple[str, str, bytes], tuple[dict[str, Array], list[dict[str, Array]]]] = {}
+        self._session: OnnxReferenceSession | None = None
+        self._known: dict[tuple[str, str, bytes], _Answers] = {}
 
     def judge(
         self, runtime: str, name: str, answers: Mapping[str, Array], cases: Sequence[Case], *,
-        precision: str, sites_judged: bool, override: Override | None = None,
+        types: str, override: Override | None = None,
     ) -> OutputVerdict:  # fmt: skip
         """The worst case of one output. ``answers`` is what the runtime gave per case, ``cases`` what it was fed.
 
-        ``precision`` is the lowest type the candidate computes or stores in ("float32+float16": both), and
-        ``sites_judged`` tells that every GroupNorm was judged in itself: then only gross errors break parity here.
+        ``types`` names what the candidate computes or stores in ("float32+float16": both).
         """
-        verdicts = [self._one(runtime, name, answers[c.name], c, precision, sites_judged, override) for c in cases]
-        order = (Status.NOTRUN, Status.PASS, Status.WARN, Status.NAN, Status.FAIL)
-        return max(verdicts, key=lambda v: (order.index(v.status), np.nan_to_num(v.noise_ratio)))
+        verdicts = [self._one(runtime, name, answers[case.name], case, types.split("+"), override) for case in cases]
+        status = worst(v.status for v in verdicts)
+        return max((v for v in verdicts if v.status is status), key=lambda v: float(np.nan_to_num(v.noise_ratio)))
 
     def close(self) -> None:
-        for sessions in self._sessions.values():
-            for session in sessions:
-                session.close()
+        if self._session is not None:
+            self._session.close()
 
     def _one(
-        self,
-        runtime: str,
-        name: str,
-        got: Array,
-        case: Case,
-        precision: str,
-        sites_judged: bool,
-        override: Override | None,
+        self, runtime: str, name: str, got: Array, case: Case, types: list[str], override: Override | None
     ) -> OutputVerdict:
-        is_float = got.dtype.name in FORMATS
-        dtype = coarser(got.dtype.name, *precision.split("+")) if is_float else ""
-        exact, noisy = self._answers(case, dtype or "float32")
-        want = exact[name]
+        types = [t for t in (got.dtype.name, *types) if t in FORMATS]
+        known = self._answers(case, coarser(*types) if types else "float32")
+        want = known.exact[name]
         if got.shape != want.shape:
             return OutputVerdict(name, runtime, Status.FAIL, case.name, reason=f"shape {got.shape}, not {want.shape}")
-        if not is_float:
-            differ = int((got != want).sum())
-            told = (
-                f"{differ} of {got.size} numbers differ, which one rounding before a decision can do" if differ else ""
-            )
-            return OutputVerdict(name, runtime, Status.WARN if differ else Status.PASS, case.name, reason=told)
-        want = want.astype(np.float64)
-        runs = [run[name].astype(np.float64) for run in noisy]
-        unit = FORMATS[dtype].u * float(np.abs(want[np.isfinite(want)]).max(initial=0.0)) + FORMATS[dtype].least
+        runs = np.stack([run[name] for run in known.noisy])
+        if got.dtype.name not in FORMATS:
+            status, reason = decisions(got, want, runs)
+            return OutputVerdict(name, runtime, status, case.name, reason=reason)
+        dtype = coarser(*(t for t in types if t in FLOAT_DTYPES))
+        want, runs = want.astype(np.float64), runs.astype(np.float64)
+        form = FORMATS[coarser(*types)]
+        unit = form.u * float(np.abs(want[np.isfinite(want)]).max(initial=0.0)) + form.least
         with np.errstate(invalid="ignore"):
-            distance = np.abs(np.stack(runs) - want)
+            distance = np.abs(runs - want)
         noise = max(unit, float(distance[np.isfinite(distance)].max(initial=0.0)))
-        sound = np.isfinite(np.stack(runs)).all(0) | ~np.isfinite(want)  # the reference itself overflows elsewhere
+        sound = np.isfinite(runs).all(0) | ~np.isfinite(want)  # the reference itself overflows elsewhere
         bound = np.where(sound, PASS_RATIO * noise, np.inf)
         if override is not None:
             bound = override.replace(Bounds(want, bound, bound)).two_pass
         metrics = measure(got, want, bound, dtype=dtype)
         ratio = metrics.max_abs / noise
-        status, reason = _status(metrics.error_over_bound, ratio, metrics.rel_l2 > GROSS[dtype], sites_judged, override)
+        status, reason = _status(metrics.error_over_bound, ratio, override)
         return OutputVerdict(name, runtime, status, case.name, metrics, ratio, reason)
 
-    def _answers(self, case: Case, dtype: str) -> tuple[dict[str, Array], list[dict[str, Array]]]:
+    def _answers(self, case: Case, dtype: str) -> "_Answers":
         key = (case.name, dtype, _digest(case))
         if key not in self._known:
-            rng = np.random.default_rng(0)
-            first, *moved = self._opened(dtype)
-            noisy = [first.run(case.feeds)]
-            for session in moved:
-                noisy.append(session.run({n: _moved(a, dtype, rng) for n, a in case.feeds.items()}))
-            self._known[key] = (self._oracle.run(case.feeds), noisy)
+            if self._session is None:
+                self._session = ONNX_REFERENCE.open(self._reference)
+            run, rng = self._session.run, np.random.default_rng(0)
+            noisy = [run(case.feeds)]
+            noisy += [run(case.feeds, disturb=lambda array: _moved(array, dtype, rng)) for _ in range(DISTURBED)]
+            self._known[key] = _Answers(self._oracle.run(case.feeds), noisy)
         return self._known[key]
 
-    def _opened(self, dtype: str) -> "list[Session]":
-        import onnx_ir as ir
 
-        if dtype not in self._sessions:
-            sessions = [reference_runtime().open(self._reference)]
-            rng = np.random.default_rng(1)
-            for _ in range(PERTURBED):
-                clone = self._reference.clone()
-                for value in clone.graph.initializers.values():
-                    tensor = value.const_value
-                    if tensor is not None and _is_weight(value):
-                        value.const_value = ir.Tensor(_moved(tensor.numpy(), dtype, rng), name=value.name)
-                sessions.append(reference_runtime().open(clone))
-            self._sessions[dtype] = sessions
-        return self._sessions[dtype]
+@dataclass(frozen=True, slots=True, eq=False)
+class _Answers:
+    """Output name -> array: the oracle's, and those of the reference's noisy runs."""
+
+    exact: dict[str, Array]
+    noisy: list[dict[str, Array]]
 
 
-def _status(
-    over: float, ratio: float, gross: bool, sites_judged: bool, override: Override | None
-) -> tuple[Status, str]:
+def _status(over: float, ratio: float, override: Override | None) -> tuple[Status, str]:
     if np.isinf(over):
         return Status.NAN, "NaN or Inf where the reference has a number, or the other way round"
     if override is not None:
@@ -134,18 +119,17 @@ def _status(
     told = f"{ratio:.3g} times the noise that rounding makes in the reference"
     if ratio <= WARN_RATIO:
         return Status.WARN, told
-    if gross:
-        return Status.FAIL, f"{told}, and no accumulation of roundings is this large"
-    if not sites_judged:
-        return Status.FAIL, f"{told}, and not every GroupNorm could be judged in itself"
-    return Status.WARN, f"{told}; the GroupNorms were judged in themselves: where they hold, look at other operators"
+    return Status.FAIL, f"{told}: where the GroupNorms hold, look at other operators and their weights"
 
 
-def _is_weight(value: "ir.Value") -> bool:
-    """Whether moving it by one ulp changes numbers only; a scale of Resize moved changes shapes."""
-    if value.const_value is None or not value.const_value.dtype.is_floating_point():
-        return False
-    return all(use.node.op_type not in _SHAPING for use in value.uses())
+def decisions(got: Array, want: Array, runs: Array) -> tuple[Status, str]:
+    """Integers and booleans: how many may differ is told by how many rounding changes in the reference."""
+    differ = int((got != want).sum())
+    if not differ:
+        return Status.PASS, ""
+    usual = int((runs != want).reshape(len(runs), -1).sum(1).max())
+    told = f"{differ} of {got.size} numbers differ, rounding changes {usual} in the reference"
+    return (Status.WARN if differ <= PASS_RATIO * (usual + 1) else Status.FAIL), told
 
 
 def _digest(case: Case) -> bytes:
@@ -157,9 +141,9 @@ def _digest(case: Case) -> bytes:
 
 
 def _moved(array: Array, dtype: str, rng: np.random.Generator) -> Array:
-    """Every number moved up or down by one unit in the last place of ``dtype``; integers stay."""
-    if array.dtype.name not in FORMATS:
+    """Every number moved up or down by one unit in the last place of ``dtype``; integers and vectors stay."""
+    if array.ndim < MOVABLE_AXES or array.dtype.name not in FORMATS:
         return array
     step = 2 * FORMATS[coarser(dtype, array.dtype.name)].u
-    moved = array.astype(np.float64) * (1 + step * rng.choice((-1.0, 1.0), array.shape))
+    moved = array.astype(np.float64) * np.where(rng.integers(0, 2, array.shape, np.bool_), 1 + step, 1 - step)
     return np.asarray(moved, array.dtype)

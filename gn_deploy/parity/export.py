@@ -36,7 +36,7 @@ def against_module(module: "nn.Module", inputs: Any, model: "ir.Model") -> Parit
     try:
         names = ("module", "export")
         whole = judge(model, (), [subject], cases, oracle=oracle, names=names)
-        each = judge(model, sites, [subject], (), oracle=oracle, names=names, in_place=False)
+        each = judge(model, sites, [subject], (), network=False, names=names)
     finally:
         oracle.close()
     told = {site.name: why for site in sites if (why := _unlike(module, site))}

@@ -27,7 +27,7 @@ class Status(StrEnum):
     NOTRUN = "notrun"
     """The runtime is not available here; never counted as a pass."""
     WARN = "warn"
-    """End to end only: suspicious, but every site held."""
+    """End to end only: more than right runtimes have shown, less than anything wrong has."""
 
     @property
     def broken(self) -> bool:
@@ -121,7 +121,10 @@ class TaskVerdict:
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """Everything a comparison found. ``held`` is the verdict: nothing broken, and something was judged."""
+    """Everything a comparison found.
+
+    ``held`` is the verdict: nothing broken, something judged, and every GroupNorm vouched for.
+    """
 
     reference: str
     candidate: str
@@ -143,7 +146,16 @@ class ParityReport:
     def held(self) -> bool:
         judged = [v.status for v in self.sites] + [v.status for v in self.outputs]
         ran = any(status is not Status.NOTRUN for status in judged)
-        return ran and not any(status.broken for status in judged + [v.status for v in self.runtimes])
+        broken = any(status.broken for status in judged + [v.status for v in self.runtimes])
+        return ran and not broken and not self.unjudged
+
+    @property
+    def unjudged(self) -> tuple[str, ...]:
+        """GroupNorms that nothing vouches for: neither judged in themselves nor through an output of the network."""
+        seen = {v.runtime for v in self.outputs if v.status is not Status.NOTRUN}
+        blind = {v.runtime for v in self.runtimes if v.status is not Status.NOTRUN} - seen
+        sites = [f"{v.site} on {v.runtime}" for v in self.sites if v.runtime in blind and v.status is Status.NOTRUN]
+        return (*sites, *(self.unpaired if blind else ()))
 
     @property
     def verdict(self) -> str:

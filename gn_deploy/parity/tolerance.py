@@ -57,6 +57,7 @@ FORMATS = {
     "float32": Format(2.0**-24, float(np.finfo(np.float32).max), 2.0**-149),
     "float16": Format(2.0**-11, 65504.0, 2.0**-24),
     "bfloat16": Format(2.0**-8, (2 - 2.0**-7) * 2.0**127, 2.0**-133),
+    "tf32": Format(2.0**-11, float(np.finfo(np.float32).max), 2.0**-149),  # products of float32 on NVIDIA tensor cores
 }
 
 

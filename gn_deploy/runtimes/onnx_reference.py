@@ -1,6 +1,7 @@
 """onnx.reference with two-pass statistics, in the model's own types or promoted whole to float64."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,12 +65,21 @@ class OnnxReferenceSession:
         except Exception as error:  # NotImplementedError, RuntimeError, TypeError ... as the evaluator likes
             raise RuntimeFailure(f"onnx.reference cannot open the model: {one_line(error)}") from error
 
-    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    def run(
+        self, feeds: Mapping[str, Array], *, disturb: Callable[[Array], Array] | None = None
+    ) -> dict[str, Array]:
+        """``disturb`` changes every input and weight, and every result of every node of the main graph.
+
+        With it the statistics of normalizations are summed as the plainest right kernel does, by one SIMD register.
+        """
         if self._evaluator is None:
             raise RuntimeFailure("the onnx-reference session is closed")
         given = cast_feeds(feeds, self._dtypes)
         try:
-            with np.errstate(all="ignore"):  # overflow and NaN are results here, to be judged by others
+            with np.errstate(all="ignore"), ExitStack() as stack:  # overflow and NaN are results, judged by others
+                if disturb is not None:
+                    given = {name: disturb(array) for name, array in (self._evaluator.rt_inits_ | given).items()}
+                    stack.enter_context(_disturbed(self._evaluator.rt_nodes_, disturb))
                 values = self._evaluator.run(None, given, intermediate=True)
         except Exception as error:
             raise RuntimeFailure(f"onnx.reference failed: {one_line(error)}") from error
@@ -103,6 +113,27 @@ class OnnxReference:
 
     def build(self, model: Path, out: Path, **options: Any) -> BuildResult:
         raise UnavailableError(self.probe().build.reason)
+
+
+@contextmanager
+def _disturbed(nodes: Sequence[Any], disturb: Callable[[Array], Array]) -> Iterator[None]:
+    from gn_deploy.runtimes.reference_ops import ACCUMULATORS
+
+    def after(run: Callable[..., tuple[Any, ...]]) -> Callable[..., tuple[Any, ...]]:
+        def disturbed(*inputs: Any, **options: Any) -> tuple[Any, ...]:
+            return tuple(disturb(v) if isinstance(v, np.ndarray) else v for v in run(*inputs, **options))
+
+        return disturbed
+
+    for node in nodes:
+        node.run = after(node.run)
+    plain = ACCUMULATORS.set(8)  # lanes of the narrowest register in use, AVX2: fewer lanes, more error
+    try:
+        yield
+    finally:
+        ACCUMULATORS.reset(plain)
+        for node in nodes:
+            del node.run  # the method of its class shows again
 
 
 def _evaluator() -> type[Any]:

@@ -1,6 +1,7 @@
 """ONNX operators in NumPy where onnx.reference is one-pass, sums in half precision, or slips float32 into float64."""
 
 import math
+from contextvars import ContextVar
 from typing import Any
 
 import ml_dtypes
@@ -10,6 +11,9 @@ from onnx.reference.op_run import OpRun
 from onnx.reference.ops._op_list import load_op
 
 from gn_deploy.runtimes.base import Array
+
+ACCUMULATORS: ContextVar[int | None] = ContextVar("ACCUMULATORS", default=None)
+"""Running sums of a mean, as a vectorized kernel keeps them; None for NumPy's pairwise sum, which is more exact."""
 
 HALF = (np.dtype(np.float16), np.dtype(ml_dtypes.bfloat16))
 
@@ -28,11 +32,21 @@ def theirs(op: OpRun, *inputs: Array) -> tuple[Array, ...]:
 
 def standardized(x: Array, axes: tuple[int, ...], epsilon: float) -> tuple[Array, Array, Array]:
     """(x - mean) / sqrt(var + epsilon), mean and 1 / sqrt(var + epsilon) over ``axes``, in x's dtype, two passes."""
-    mean = x.mean(axis=axes, keepdims=True)
+    mean = mean_over(x, axes)
     centred = x - mean
-    variance = np.square(centred).mean(axis=axes, keepdims=True)
+    variance = mean_over(np.square(centred), axes)
     deviation = np.sqrt(variance + x.dtype.type(epsilon))
     return centred / deviation, mean, 1 / deviation
+
+
+def mean_over(x: Array, axes: tuple[int, ...]) -> Array:
+    """The mean over the last ``axes`` of x, kept as axes of size 1, summed as ACCUMULATORS says."""
+    if (count := ACCUMULATORS.get()) is None:
+        return np.asarray(x.mean(axis=axes, keepdims=True))
+    size = math.prod(x.shape[axis] for axis in axes)
+    rows = np.pad(x.reshape(-1, size), ((0, 0), (0, -size % count)))
+    total = np.add.reduce(np.add.reduce(rows.reshape(len(rows), -1, count), axis=1), axis=1) / x.dtype.type(size)
+    return np.asarray(total).reshape(*x.shape[: -len(axes)], *[1] * len(axes))
 
 
 def per_channel(parameter: Array, rank: int) -> Array:

@@ -183,6 +183,7 @@ def compare(
     dims: Mapping[str, int] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    network: bool = True,
     progress: Callable[[str], None] | None = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
@@ -191,6 +192,7 @@ def compare(
     and parameters in float64 and two passes, fed what the runtime really received. ``runtimes`` run ``b``; without
     any it is the two-pass evaluation of the ONNX standard, which judges what is written and not who runs it.
     ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions.
+    ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
     """
     from gn_deploy.parity.cases import from_files, input_specs
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
@@ -205,6 +207,7 @@ def compare(
         dims=dims,
         atol=atol,
         rtol=rtol,
+        network=network,
         names=(_name(a), _name(b)),
         progress=progress,
     )

@@ -31,6 +31,9 @@ def parity(
     ] = None,
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance instead of the derived bound.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance instead of the derived bound.")] = None,
+    probes_only: Annotated[
+        bool, typer.Option("--probes-only", help="Probe each GroupNorm alone and run neither network: for large models.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
@@ -52,6 +55,7 @@ def parity(
             dims=sizes,
             atol=atol,
             rtol=rtol,
+            network=not probes_only,
             progress=status.update,
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])

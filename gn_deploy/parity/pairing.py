@@ -18,6 +18,14 @@ _NEVER_INSIDE = frozenset(
 """Ops that no spelling of a GroupNorm needs: with one between two values, their equal names are a coincidence."""
 
 
+_MOVES = frozenset(
+    "Cast Concat Expand Gather GatherND Identity Reshape Shape Slice Split Squeeze Transpose Unsqueeze".split()
+)
+"""Ops that put numbers elsewhere and change none."""
+_ACTIVATING = frozenset(("Relu", "Sigmoid", "Mul"))
+"""Ops that a ReLU or a SiLU is made of."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Pair:
     """A site of the reference, which is the truth, and the values between which the candidate computes it."""
@@ -63,13 +71,17 @@ def pair(
             if other.input.name == site.input.name and _ends(site) & _ends(other):
                 take(site, other, "value names")
                 break
+    values = _values(candidate)
+    for site in reference_sites:
+        if site not in found and (moved := _among_moves(site, values, free)):
+            found[site], other = moved
+            free.remove(other)
     if (whole := _whole_graph(reference, candidate, reference_sites)) and whole.site not in found:
         same = [s for s in free if s.input is whole.input and s.final_output is whole.output]
         found[whole.site] = replace(whole, form=same[0].form if same else "")
         free = [s for s in free if s not in same]
     for site, other in _by_module([s for s in reference_sites if s not in found], free):
         take(site, other, "module path")
-    values = _values(candidate)
     for site in reference_sites:
         if site not in found and (named := _by_names(site, values)):
             found[site] = named
@@ -135,6 +147,22 @@ def _by_module(
             yield from zip(
                 (s for s in sites if s.module == module), [o for o in others if o.module == module], strict=True
             )
+
+
+def _among_moves(
+    site: "GroupNormSite", values: "dict[str, ir.Value]", free: "Sequence[GroupNormSite]"
+) -> "tuple[Pair, GroupNormSite] | None":
+    """Between values of the right names one GroupNorm and nothing else but nodes that move numbers about.
+
+    They belong to what is judged: with other channels in its groups a right GroupNorm is a wrong one.
+    """
+    named = _by_names(site, values)
+    nodes = set(region(named.input, named.output) or ()) if named else set()
+    inner = [other for other in free if nodes.issuperset(other.nodes)]
+    allowed = _MOVES | _ACTIVATING if named and named.spec.activation is not Activation.NONE else _MOVES
+    if named is None or len(inner) != 1 or any(n.op_type not in allowed for n in nodes.difference(inner[0].nodes)):
+        return None
+    return named, inner[0]
 
 
 def _by_names(site: "GroupNormSite", values: "dict[str, ir.Value]") -> Pair | None:

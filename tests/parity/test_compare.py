@@ -1,5 +1,6 @@
 """Two models compared end to end: right spellings hold, every wrong one is broken, and the site is named."""
 
+import numpy as np
 import onnx_ir as ir
 import pytest
 
@@ -8,7 +9,7 @@ from gn_deploy.graph.normalize import normalize
 from gn_deploy.parity.harness import Subject, compare, judge
 from gn_deploy.parity.report import Status
 from tests.parity import spellings
-from tests.parity.spellings import ONE_PASS, RIGHT, WRONG, alone, native, network
+from tests.parity.spellings import BIAS, CHANNELS, GROUPS, ONE_PASS, RIGHT, SCALE, WRONG, Graph, alone, native, network
 
 
 @pytest.mark.parametrize("model", [alone, network])
@@ -54,6 +55,26 @@ def test_other_inner_names_are_paired_by_order() -> None:
 def test_an_unrecognisable_site_without_names_is_left_to_the_outputs() -> None:
     report = compare(network(native()), network(WRONG["permuted groups"], prefix="other_"))
     assert not report.held
+
+
+@pytest.mark.parametrize("activation", ["Relu", "Identity"])
+def test_channels_permuted_around_a_recognised_group_norm_are_broken_by_probes_alone(activation: str) -> None:
+    """With one scale and one bias for all channels the GroupNorm in the middle is itself a right one."""
+    even = native(scale=np.full_like(SCALE, 1.5), bias=np.full_like(BIAS, 0.25))
+
+    def shuffled(g: Graph, x: str, y: str) -> None:
+        order = np.arange(CHANNELS).reshape(-1, GROUPS).T.ravel()
+        even(g, g.add("Gather", [x, g.constant(order)], axis=1), f"{y}_shuffled")
+        g.add("Gather", [f"{y}_shuffled", g.constant(np.argsort(order))], y, axis=1)
+
+    right, wrong = (network(spelling, activation=activation) for spelling in (even, shuffled))
+    for model in (right, wrong):  # what an export says of them would pair them as they stand
+        norms = [node for node in model.graph if node.op_type == "GroupNormalization"]
+        for i, node in enumerate(norms):
+            node.metadata_props["pkg.torch.onnx.name_scopes"] = f"['', 'norm{i}', 'group_norm']"
+    assert compare(right, right, network=False).held
+    report = compare(right, wrong, network=False)
+    assert {v.status for v in report.sites} == {Status.FAIL}
 
 
 def test_on_onnx_runtime_the_native_form_is_unstable() -> None:

@@ -1,9 +1,12 @@
 """Which values of a candidate stand for the input and output of each GroupNorm of the reference."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from gn_deploy.spec import Activation, GroupNormSpec
 
@@ -16,6 +19,8 @@ _NEVER_INSIDE = frozenset(
     ("Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "Attention", "Einsum", "ConvInteger")
 )
 """Ops that no spelling of a GroupNorm needs: with one between two values, their equal names are a coincidence."""
+_SAME = 2.0**-7
+"""Relative difference that storing a number in bfloat16, the coarsest type, can make."""
 
 
 _MOVES = frozenset(
@@ -39,6 +44,8 @@ class Pair:
     """How the candidate writes it; "" when it is not recognised as a GroupNorm there."""
     how: str
     """By what they were paired."""
+    differs: str = ""
+    """What the candidate's GroupNorm is told to compute otherwise, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +85,7 @@ def pair(
             free.remove(other)
     if (whole := _whole_graph(reference, candidate, reference_sites)) and whole.site not in found:
         same = [s for s in free if s.input is whole.input and s.final_output is whole.output]
-        found[whole.site] = replace(whole, form=same[0].form if same else "")
+        found[whole.site] = replace(whole, form=same[0].form, differs=_differs(whole.site, same[0])) if same else whole
         free = [s for s in free if s not in same]
     for site, other in _by_module([s for s in reference_sites if s not in found], free):
         take(site, other, "module path")
@@ -117,11 +124,31 @@ def _ends(site: "GroupNormSite") -> set[str | None]:
 
 
 def _with_site(site: "GroupNormSite", other: "GroupNormSite", how: str) -> Pair:
-    if site.spec.activation is other.spec.activation:
-        return Pair(site, site.spec, other.input, other.final_output, other.form, how)
-    if site.final_output.name == other.final_output.name:  # the candidate's is not recognised, or is another one
-        return Pair(site, site.spec, other.input, other.final_output, other.form, how)
-    return Pair(site, replace(site.spec, activation=Activation.NONE), other.input, other.output, other.form, how)
+    differs = _differs(site, other)
+    same = site.spec.activation is other.spec.activation
+    if same or site.final_output.name == other.final_output.name:  # it is not recognised there, or is another one
+        return Pair(site, site.spec, other.input, other.final_output, other.form, how, differs)
+    spec = replace(site.spec, activation=Activation.NONE)
+    return Pair(site, spec, other.input, other.output, other.form, how, differs)
+
+
+def _differs(site: "GroupNormSite", other: "GroupNormSite") -> str:
+    """Such as "epsilon is 0.001, the reference has 1e-05"; empty when the two say the same as far as is known."""
+    told = [
+        f"{name} is {theirs:g}, the reference has {ours:g}"
+        for name, ours, theirs in (
+            ("num_groups", site.spec.num_groups, other.spec.num_groups),
+            ("epsilon", site.spec.epsilon, other.spec.epsilon),
+        )
+        if not math.isclose(ours, theirs, rel_tol=_SAME)
+    ]
+    for name, mine, yours in (("scale", site.scale, other.scale), ("bias", site.bias, other.bias)):
+        if mine is None or yours is None or mine.array is None or yours.array is None:
+            continue  # one is absent, which means ones or zeros, or only known at run time
+        a, b = (np.asarray(p.array, np.float64).ravel() for p in (mine, yours))
+        if a.shape == b.shape and not np.allclose(a, b, rtol=_SAME, equal_nan=True):
+            told.append(f"{name} holds other numbers")
+    return " and ".join(told)
 
 
 def _whole_graph(a: "ir.Model", b: "ir.Model", sites: "Sequence[GroupNormSite]") -> Pair | None:

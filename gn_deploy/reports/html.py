@@ -8,6 +8,7 @@ from importlib.resources import files
 from gn_deploy.errors import UnavailableError
 from gn_deploy.parity.report import ParityReport, SiteVerdict, Status
 from gn_deploy.reports import summary
+from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.base import ReportFile
 
 _DOTS_WITH_NAMES = 4000  # a tooltip is about 120 bytes: above this the page would pass half a megabyte
@@ -113,6 +114,7 @@ def render(report: ParityReport) -> str:
         rows=summary.rows(report),
         columns=list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN)),
         problems=summary.problems(report),
+        steps=next_steps(report),
         plots=plots(report, scale),
         families=families(report),
         scale=scale,

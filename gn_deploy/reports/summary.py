@@ -90,8 +90,12 @@ def headline(report: ParityReport) -> str:
         return "Nothing was judged, so nothing is proved."
     peak = worst(report.sites)
     if report.held:
+        if not sites:
+            return f"No GroupNorm to judge, the outputs agree on {plural(len(ran(report)), 'runtime')}."
         return f"{scope}, " + (f"worst error {ratio(error(peak))} of the bound." if peak else "all inside the bound.")
     broken = {v.site for v in report.sites if v.status.broken}
+    if not sites:
+        return f"No GroupNorm to judge, and the models differ on {plural(len(ran(report)), 'runtime')}."
     if not broken:
         return f"{scope}: every GroupNorm held, but something else broke."
     where = f", worst: {place(peak)} on {peak.runtime}" if peak and peak.status.broken else ""
@@ -104,23 +108,36 @@ def place(site: SiteVerdict) -> str:
 
 
 def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
-    """(where, status, why) of everything broken, for the reader who wants to know only that."""
-    found = [(f"{place(v)} on {v.runtime}", v.status, reason(v)) for v in report.sites if v.status.broken]
+    """(where, status, why) of everything broken, for the reader who wants to know only that; alike things once."""
+    alike: dict[tuple[str, Status, str], list[SiteVerdict]] = {}
+    for v in report.sites:
+        if v.status.broken:
+            alike.setdefault((v.runtime, v.status, v.reason), []).append(v)
+    found = [
+        (f"{_listed(list(map(place, same)))} on {runtime}", status, reason(worst(same) or same[0]))
+        for (runtime, status, _), same in alike.items()
+    ]
     found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
     told = {v.runtime for v in judged(report) if v.status.broken}
     found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
     return found
 
 
+def _listed(names: list[str], limit: int = 4) -> str:
+    """ "a", "a and b", "a, b, c, d and 5 more"."""
+    shown = names if len(names) <= limit + 1 else [*names[:limit], f"{len(names) - limit} more"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
 def reason(verdict: Verdict) -> str:
-    """Why a verdict is what it is: its own words, else the numbers, else what the status means."""
+    """Why a verdict is what it is: how large the error is, and the verdict's own words or what the status means."""
+    meaning = verdict.reason or MEANINGS[verdict.status]
+    if isinstance(verdict, SiteVerdict) and verdict.metrics is not None and verdict.status is not Status.PASS:
+        peak = error(verdict)
+        size = "NaN or infinity" if math.isinf(peak) else f"{ratio(peak)} times the bound"
+        return f"{size} on case '{verdict.case}': {meaning}"
     if verdict.reason:
         return verdict.reason
-    meaning = MEANINGS[verdict.status]
-    if isinstance(verdict, SiteVerdict) and verdict.status is Status.NAN:
-        return f"case '{verdict.case}': {meaning}"
-    if isinstance(verdict, SiteVerdict) and verdict.metrics is not None:
-        return f"{ratio(error(verdict))} times the bound on case '{verdict.case}': {meaning}"
     if isinstance(verdict, OutputVerdict) and verdict.metrics is not None:
         size = f"max error {number(verdict.metrics.max_abs)}, {number(verdict.noise_ratio)} times rounding noise"
         return f"{size}: {meaning}"

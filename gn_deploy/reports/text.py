@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.summary import (
     GLYPHS,
     Row,
@@ -39,6 +40,8 @@ def show(report: ParityReport, console: Console) -> None:
         console.print(_tasks(report))
     for left in report.unpaired:
         console.print(Text(f"not compared: {plain(left)}", style="yellow"))
+    for i, step in enumerate(next_steps(report)):
+        console.print(Text.assemble(("       " if i else "\nNext:  ", "bold"), plain(step)), soft_wrap=True)
 
 
 def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[RenderableType]]) -> Table:

@@ -1,12 +1,14 @@
 """Finding the counterpart of every site: by names, whole graph, module, order; and never by a coincidence."""
 
+from typing import Any
+
 import onnx_ir as ir
 import pytest
 
 from gn_deploy.parity.pairing import Pairing, pair
 from gn_deploy.sites import find
 from gn_deploy.spec import Activation
-from tests.parity.spellings import RIGHT, WRONG, alone, native, network, permuted
+from tests.parity.spellings import BIAS, GROUPS, RIGHT, SCALE, WRONG, Spelling, alone, native, network, permuted
 
 
 def _pair(a: ir.Model, b: ir.Model) -> Pairing:
@@ -32,6 +34,21 @@ def test_an_unrecognised_region_says_so() -> None:
 
 def test_whole_graph() -> None:
     assert _how(_pair(alone(native()), alone(permuted, names=("in", "out")))) == ["graph input and output"]
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        (native(), ""),
+        (native(epsilon=1e-3), "epsilon is 0.001, the reference has 1e-05"),
+        (native(groups=GROUPS // 2), f"num_groups is {GROUPS // 2}, the reference has {GROUPS}"),
+        (native(scale=SCALE[::-1].copy()), "scale holds other numbers"),
+        (native(epsilon=1e-3, bias=BIAS + 1), "epsilon is 0.001, the reference has 1e-05 and bias holds other numbers"),
+    ],
+)
+@pytest.mark.parametrize("model", [alone, network])
+def test_what_differs_is_told_as_far_as_it_is_known(model: Any, other: Spelling, told: str) -> None:
+    assert {p.differs for p in _pair(model(native()), model(other)).pairs} == {told}
 
 
 def test_by_order_only_when_all_agree() -> None:

@@ -9,7 +9,9 @@ from rich.console import Console
 
 from gn_deploy.parity.report import OutputVerdict, ParityReport, Status
 from gn_deploy.reports import summary, text
+from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.html import Scale, families
+from tests.reports.conftest import metrics, site
 
 
 def shown(report: ParityReport, width: int = 160) -> str:
@@ -57,6 +59,60 @@ def test_problems_name_every_broken_thing_once(broken: ParityReport) -> None:
         ("layer3.0.norm2 on openvino", "nan"),
         ("tensorrt", "crash"),
     ]
+
+
+def test_problems_that_are_alike_are_told_once(held: ParityReport) -> None:
+    sites = tuple(
+        replace(v, status=Status.UNSTABLE, reason="one pass", metrics=metrics(2.0 + i) if i else metrics(math.inf))
+        if v.runtime == "onnxruntime"
+        else v
+        for i, v in enumerate(held.sites)
+    )
+    [(where, status, why)] = summary.problems(replace(held, sites=sites))
+    assert where.startswith("layer1.0.norm1, layer1.0.norm2, layer1.1.norm1, layer1.1.norm2 and 8 more on onnxruntime")
+    assert status is Status.UNSTABLE
+    assert why.endswith("': one pass")
+    assert why.startswith("48.0 times the bound on case '")  # the last of 48 verdicts on onnxruntime is the 47th
+    both = tuple(v for v in sites if v.module in ("layer1.0.norm1", "layer1.0.norm2"))
+    assert summary.problems(replace(held, sites=both))[0][0] == "layer1.0.norm1 and layer1.0.norm2 on onnxruntime"
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "status", "expected"),
+    [
+        (("onnx-reference",), Status.FAIL, "gn-deploy inspect a.onnx ; gn-deploy inspect 'b c.onnx'"),
+        (("onnx-reference",), Status.UNSTABLE, "the variance in one pass: correct 'b c.onnx' where it is made"),
+        (("onnxruntime",), Status.UNSTABLE, "gn-deploy lower 'b c.onnx' --target ort-cpu -o OUT.onnx"),
+        (("ort-cpu",), Status.FAIL, "gn-deploy parity a.onnx 'b c.onnx'"),
+        (("openvino", "onnx-reference"), Status.FAIL, "Next:  See what each of the two says it computes"),
+        (("openvino", "+onnx-reference"), Status.FAIL, "gn-deploy lower 'b c.onnx' --target openvino"),
+    ],
+)
+def test_a_broken_report_says_what_to_do_next(
+    runtimes: tuple[str, ...], status: Status, expected: str, held: ParityReport
+) -> None:
+    """A runtime after "+" holds; the others have ``status``."""
+    sites = tuple(site(0, r.lstrip("+"), Status.PASS if r.startswith("+") else status, 9.0) for r in runtimes)
+    report = replace(held, reference="a.onnx", candidate="b c.onnx", sites=sites)
+    assert len(next_steps(report)) == 1
+    assert expected in shown(report)
+    assert not next_steps(held)
+
+
+def test_every_runtime_that_judges_files_has_advice() -> None:
+    from gn_deploy.reports.advice import _TARGETS
+    from gn_deploy.runtimes import RUNTIMES
+    from gn_deploy.targets import Target
+
+    assert set(_TARGETS) == set(RUNTIMES.names()) - {"torch", "onnx-reference"}
+    assert all(str(Target.parse(target)) == target for target in _TARGETS.values())
+
+
+def test_models_without_groupnorms_are_judged_by_their_outputs(held: ParityReport) -> None:
+    none = replace(held, sites=())
+    assert summary.headline(none) == "No GroupNorm to judge, the outputs agree on 4 runtimes."
+    worse = replace(none, outputs=(OutputVerdict("logits", "torch", Status.FAIL),))
+    assert summary.headline(worse) == "No GroupNorm to judge, and the models differ on 4 runtimes."
 
 
 def test_an_output_alone_can_break_parity(held: ParityReport) -> None:

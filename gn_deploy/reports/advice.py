@@ -1,0 +1,54 @@
+"""What to do about a comparison that did not hold: the next commands, from what broke and where."""
+
+import shlex
+
+from gn_deploy.parity.report import ParityReport, SiteVerdict, Status
+from gn_deploy.runtimes import ALIASES
+
+_TARGETS = {
+    "onnxruntime": "ort-cpu",
+    "ort-cuda": "ort-cuda",
+    "ort-tensorrt": "tensorrt",
+    "openvino": "openvino",
+    "tensorrt": "tensorrt",
+    "tensorrt-rtx": "tensorrt-rtx",
+}
+"""Runtime that was judged -> the target whose rules avoid what it computes wrongly."""
+_STANDARD = "onnx-reference"
+
+
+def next_steps(report: ParityReport) -> list[str]:
+    """Sentences, each with a command where there is one; empty when parity held."""
+    if report.held:
+        return []
+    a, b = (_named(name, stand_in) for name, stand_in in ((report.reference, "A"), (report.candidate, "B")))
+    broken = [v for v in report.sites if v.status.broken]
+    runtimes = dict.fromkeys(v.runtime for v in broken)
+    steps = [_about(runtime, [v for v in broken if v.runtime == runtime], report, a, b) for runtime in runtimes]
+    if any(v.status.broken for v in report.outputs) and not broken:
+        steps.append("Every GroupNorm is right, the outputs are not: look at what else differs between the two models.")
+    if any(v.status is Status.CRASH for v in report.runtimes):
+        steps.append(f"See whether the runtime takes another spelling: gn-deploy inspect {b} --target TARGET --why")
+    if all(v.status is Status.NOTRUN for v in report.runtimes):
+        steps.append("See what this machine can run: gn-deploy doctor")
+    return list(filter(None, dict.fromkeys(steps)))
+
+
+def _about(runtime: str, broken: list[SiteVerdict], report: ParityReport, a: str, b: str) -> str:
+    name = ALIASES.get(runtime, runtime)
+    if name not in _TARGETS:  # what is written is judged, not who runs it
+        if all(v.status is Status.UNSTABLE for v in broken):
+            return f"The model itself takes the variance in one pass: correct {b} where it is made."
+        return f"See what each of the two says it computes: gn-deploy inspect {a} ; gn-deploy inspect {b}"
+    standard = [v for v in report.sites if ALIASES.get(v.runtime, v.runtime) == _STANDARD]
+    if any(v.status.broken for v in standard):
+        return ""  # what is written is wrong already, whoever runs it: the advice about that comes with the standard
+    if standard or all(v.status is Status.UNSTABLE for v in broken):
+        target = _TARGETS[name]
+        out = f"{b.removesuffix('.onnx')}.{target}.onnx" if b.endswith(".onnx") else "OUT.onnx"
+        return f"Write them the way {runtime} computes them right: gn-deploy lower {b} --target {target} -o {out}"
+    return f"Find out whether the file or {runtime} is wrong, by the ONNX standard alone: gn-deploy parity {a} {b}"
+
+
+def _named(name: str, stand_in: str) -> str:
+    return shlex.quote(name) if name.endswith((".onnx", ".py")) else stand_in

@@ -156,7 +156,8 @@ def _groups(
 
 
 def _known(groups: Dim) -> int | Rejected:
-    return groups.known if groups.known else Rejected(f"the number of groups {groups} is not known")
+    count = groups.known or 0
+    return count if count > 0 else Rejected(f"the number of groups {groups} is not known")
 
 
 def _plain(view: Shape) -> Rejected:

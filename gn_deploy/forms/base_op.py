@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from gn_deploy.errors import InputError
 from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete
+from gn_deploy.graph.dims import spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.spec import GroupNormSpec
 from gn_deploy.views import GroupView
@@ -21,7 +22,11 @@ def read_op(
     assert x is not None
     groups = node.attributes.get_int("num_groups", 0)
     epsilon = node.attributes.get_float("epsilon", 1e-5)
-    lengths = [None if (s := facts.shape(v)) is None or len(s) != 1 else s[0].known for v in node.inputs[1:]]
+    shapes = [facts.shape(v) for v in node.inputs[1:]]
+    for which, given in zip(("scale", "bias"), shapes, strict=True):
+        if given is not None and len(given) != 1:
+            raise InputError(f"{where} has {which} of shape {spelled(given)}, one axis was needed")
+    lengths = [None if s is None else s[0].known for s in shapes]
     shape = facts.shape(x)
     channels = shape[1].known if shape is not None and len(shape) > 1 else None
     if channels is None and not per_group:

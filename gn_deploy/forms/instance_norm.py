@@ -46,12 +46,8 @@ class InstanceNorm:
         def applied(view: GroupView) -> Applied | Rejected:
             if scale is None or bias is None:
                 return Rejected("scale or bias of the InstanceNormalization are known only at run time")
-            rows = scale.size
-            if rows != view.num_groups:  # [1, N*G, K]: one number for all rows can be told, others mix samples
-                if np.any(scale != scale[0]) or np.any(bias != bias[0]):
-                    return Rejected(f"scale and bias of {rows} rows differ from sample to sample")
-                one, zero = (np.repeat(array[:1], view.num_groups) for array in (scale, bias))
-                return per_group(one, view), per_group(zero, view)
+            if not scale.size == bias.size == view.num_groups:
+                return Rejected(f"scale has {scale.size} elements and bias {bias.size} for {view.num_groups} groups")
             return per_group(scale, view), per_group(bias, view)
 
         return complete(

@@ -48,7 +48,7 @@ class LayerNorm:
         shape = facts.shape(x)
         axis = node.attributes.get_int("axis", -1)
         reshaped = (producer := x.producer()) is not None and producer.op_type == "Reshape"
-        if not reshaped and (axis != 1 or (shape is not None and len(shape) < 3)):
+        if not reshaped and (axis not in (1, 1 - len(shape or ())) or (shape is not None and len(shape) < 3)):
             return None  # a LayerNorm over its last axes, the way transformers use it
         if shape is None:
             return NearMiss(node.name or "", self.name, f"the shape of '{x.name}' is not known", 1)
@@ -61,7 +61,9 @@ class LayerNorm:
                     found.append(None)
                     continue
                 array = facts.constant(value)
-                if array is not None and bool(np.all(array == array.flat[0])):
+                own = () if array is None else array.shape
+                fits = all(n in (1, shape[i - len(own) + rank].known) for i, n in enumerate(own)) and len(own) <= rank
+                if array is not None and array.size and fits and bool(np.all(array == array.flat[0])):
                     found.append(Parameter(np.full(view.num_channels, array.flat[0], array.dtype)))
                     continue
                 held = per_channel(value, shape, view, facts)

@@ -197,7 +197,8 @@ class Facts:
             case "Reshape":
                 return self._reshaped(node, first)
             case "Transpose" if first is not None and "perm" in node.attributes:
-                return tuple(first[axis] for axis in node.attributes["perm"].as_ints())
+                order = node.attributes["perm"].as_ints()
+                return tuple(first[axis] for axis in order) if sorted(order) == [*range(len(first))] else None
             case "Mul" | "Add" | "Sub" | "Div" | "Pow" | "Max" | "Min":
                 return _broadcast([self.shape(v) for v in node.inputs])
             case kind if kind in _REDUCTIONS:
@@ -208,6 +209,13 @@ class Facts:
                 return tuple(Dim(1) if i in axes else d for i, d in enumerate(first) if kept or i not in axes)
             case "Unsqueeze" | "Squeeze":
                 return self._squeezed(node, first)
+            case "Conv" if (kernel := self.shape(node.inputs[1])) is not None:
+                batch = Dim(1, (f"{value.name}.0",)) if first is None else first[0]
+                return (batch, kernel[0], *_unknown(value, range(2, len(kernel))))
+            case "MaxPool" | "AveragePool" if first is not None:
+                return (*first[:2], *_unknown(value, range(2, len(first))))
+            case "Concat":
+                return _concatenated([self.shape(v) for v in node.inputs], _int(node, "axis", 1))
             case "Flatten" if first is not None:
                 axis = _int(node, "axis", 1)
                 return (product(first[:axis]), product(first[axis:]))
@@ -240,6 +248,8 @@ class Facts:
             return tuple(d for i, d in enumerate(first) if i not in {a % len(first) for a in given})
         rank = len(first) + len(given)
         new = {a % rank for a in given}
+        if len(new) < len(given):
+            return None
         rest = iter(first)
         return tuple(Dim(1) if i in new else next(rest) for i in range(rank))
 
@@ -358,6 +368,21 @@ def _as_shape(
         return how(array, wanted)
     except ValueError:  # the file contradicts itself
         return None
+
+
+def _unknown(value: ir.Value, axes: Iterable[int]) -> Shape:
+    return tuple(Dim(1, (f"{value.name}.{axis}",)) for axis in axes)
+
+
+def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
+    first, *rest = shapes
+    if first is None or any(s is None or len(s) != len(first) for s in rest):
+        return None
+    sizes = [s[axis].known for s in shapes if s is not None]
+    total = sum(size for size in sizes if size is not None)
+    if None in sizes:
+        return None
+    return tuple(known(total) if i == axis % len(first) else dim for i, dim in enumerate(first))
 
 
 def _int(node: ir.Node, name: str, default: int) -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gn_deploy.errors import InputError, ParityError
-from gn_deploy.targets import Target
+from gn_deploy.targets import WITH_ENGINES, Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -92,6 +92,7 @@ def lower(
     from gn_deploy.passes.lower import Lowered, LowerGroupNorm
 
     goal = checked_target(target)
+    path = _place(out)
     model = _normalized(source)
     result = LowerGroupNorm(goal, verify=check if verify else None)(model)
     assert isinstance(result, Lowered)
@@ -100,7 +101,6 @@ def lower(
         from gn_deploy.passes.precision import convert
 
         precision = convert(model, goal.dtype)
-    path = None if out is None else Path(out)
     if path is not None:
         save(model, path)
     return Lowering(model, result.decisions, result.near_misses, path, precision)
@@ -127,10 +127,13 @@ def export(
     from gn_deploy.graph.io import save
 
     goal = None if target is None else checked_target(target)
+    path = _place(out)
     recipe = load_recipe(source) if isinstance(source, str | Path) else source
     if isinstance(recipe, Recipe):
         module, inputs = recipe.module, recipe.inputs if example_inputs is None else example_inputs
         dynamic = recipe.dynamic if dynamic is True else dynamic
+        if path is not None and path.exists() and path.samefile(recipe.path):
+            raise InputError(f"'{path}' is the recipe itself, which is never overwritten", "choose another output")
     else:
         module, inputs = recipe, example_inputs
     if inputs is None:
@@ -150,7 +153,6 @@ def export(
                 f"the exported model does not compute what the module does: {_first_broken(report)}",
                 "nothing was written; verify=False (--no-verify) writes it all the same",
             )
-    path = None if out is None else Path(out)
     if path is not None:
         save(model, path)
     return Export(model, decisions, report, path)
@@ -160,18 +162,40 @@ def build(source: Source, out: str | Path, *, target: str | Target = "tensorrt-r
     """Builds an engine from a model file for a runtime that has engines (``tensorrt-rtx``, ``tensorrt``).
 
     ``options`` are the runtime's own, such as ``compute_capabilities=("8.9",)`` or ``shapes={"x": (min, opt, max)}``.
-    Raises InputError when the model spells a GroupNorm in a form that the runtime compiles wrongly or not at all,
-    UnavailableError when the runtime cannot build here.
+    Raises InputError when the model is not an ONNX file, is ``out`` itself, or spells a GroupNorm in a form that the
+    runtime compiles wrongly or not at all, UnavailableError when the runtime cannot build here.
     """
+    from gn_deploy.graph.io import refuse_input
     from gn_deploy.runtimes import RUNTIMES, resolve
 
     goal = checked_target(target)
     runtime = RUNTIMES.require(resolve(goal.runtime))
-    for site in find(source):
+    _check_build(goal, Path(source), Path(out))
+    seen = inspect(source)
+    refuse_input(seen.model, (Path(out),))
+    for site in seen.sites:
         taken = goal.takes(site.form, site.spec)
         if not taken:
             raise InputError(f"'{site.name}' cannot be built as it is: {taken.reason}", f"lower for {goal} first")
     return runtime.build(Path(source), Path(out), **options)
+
+
+def _check_build(goal: Target, model: Path, out: Path) -> None:
+    from gn_deploy.graph.atomic import check_place
+
+    if goal.runtime not in WITH_ENGINES:
+        raise InputError(f"target '{goal}' has no engines to build", f"targets that have: {', '.join(WITH_ENGINES)}")
+    if goal.dtype or goal.form:
+        raise InputError(
+            f"an engine is built from the file as it is, '{goal}' asks for another one",
+            f"first: gn-deploy lower {model} --target {goal} -o OUT.onnx",
+        )
+    if model.suffix == ".py":
+        raise InputError(
+            f"'{model}' is a recipe, an engine is built from an ONNX file",
+            f"first: gn-deploy export {model} --target {goal} -o OUT.onnx",
+        )
+    check_place(out)
 
 
 def compare(
@@ -221,6 +245,16 @@ def checked_target(target: str | Target) -> Target:
 
         FORMS.require(goal.form)
     return goal
+
+
+def _place(out: str | Path | None) -> Path | None:
+    """Where to write, told before the work when nothing can be written there."""
+    from gn_deploy.graph.atomic import check_place
+
+    if out is None:
+        return None
+    check_place(Path(out))
+    return Path(out)
 
 
 def _first_broken(report: "ParityReport") -> str:

@@ -9,6 +9,8 @@ from gn_deploy.errors import InputError
 from gn_deploy.spec import GroupNormSpec
 
 RUNTIMES = ("onnx", "ort-cpu", "ort-cuda", "openvino", "tensorrt", "tensorrt-rtx")
+WITH_ENGINES = ("tensorrt-rtx", "tensorrt")
+"""Those for which a model is compiled ahead of time."""
 DTYPES = {"fp32": "float32", "fp16": "float16", "bf16": "bfloat16"}
 """Suffix -> element type the whole model is written in; without a suffix the model keeps its own types."""
 
@@ -40,7 +42,7 @@ class Target:
         if runtime not in RUNTIMES:
             raise InputError(f"unknown target '{text}'", _nearest(runtime, RUNTIMES))
         if dtype is not None and dtype not in DTYPES:
-            raise InputError(f"unknown dtype '{dtype}' in target '{text}'", _nearest(dtype, tuple(DTYPES)))
+            raise InputError(f"unknown dtype '{dtype}' in target '{text}'", f"one of {', '.join(DTYPES)}")
         return cls(runtime, match["version"], dtype, match["form"])
 
     def __str__(self) -> str:
@@ -83,5 +85,5 @@ class Target:
 
 
 def _nearest(word: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word.lower(), known, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"

@@ -92,6 +92,8 @@ def run(args: Sequence[str]) -> int:
     """Run one command line and return its exit code; whatever happens, at most two lines and no traceback."""
     command = typer.main.get_command(app)
     try:
+        if "" in args:
+            raise InputError("an argument is empty", "an unset shell variable gives one: check the command line")
         with command.make_context("gn-deploy", [arg for arg in args if arg != "--debug"] or ["--help"]) as context:
             answer: Answer | None = command.invoke(context)
         if answer is not None and answer.json:

@@ -5,12 +5,12 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from typer.core import TyperCommand
 
-from gn_deploy.errors import ExitCode
+from gn_deploy.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
 
+T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Skip the check of every rewritten site against the float64 oracle.")
@@ -79,6 +80,24 @@ def terminal(json: bool = False) -> "Console":
     return Terminal(stderr=True, quiet=json, width=width, highlight=False, markup=False, emoji=False)
 
 
+def once(option: str, pairs: "Iterable[tuple[str, T]]") -> "dict[str, T]":
+    """The values of a repeatable NAME=VALUE option; InputError when a name is given two."""
+    found: dict[str, T] = {}
+    for name, value in pairs:
+        if found.setdefault(name, value) != value:
+            raise InputError(f"{option} gives '{name}' two values", "give each name once")
+    return found
+
+
+def check_folder(folder: "Path") -> None:
+    """Raises InputError where no folder can be made, before the work whose result would go there."""
+    existing = next(place for place in (folder, *folder.parents) if place.exists())
+    if not existing.is_dir():
+        raise InputError(f"cannot write into '{folder}': '{existing}' is a file", "name a folder; it is made if needed")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise InputError(f"cannot write into '{folder}': '{existing}' is not writable", "choose another folder")
+
+
 def save_report(report: "ParityReport", folder: "Path", console: "Console") -> None:
     """Write the report files and name each; what cannot be written here says why."""
     from gn_deploy.reports import write
@@ -116,7 +135,8 @@ def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
     def verdict(d: "SiteDecision") -> Text:
         if d.decision:
             return Text(d.wrote or d.decision.reason, style="green")
-        return Text(f"left alone: {plain(d.decision.reason)}", style="yellow")
+        reason = d.decision.reason.removeprefix(f"left as {d.form}: ")
+        return Text(f"left alone: {plain(reason)}", style="yellow")
 
     lines: list[list[RenderableType]] = [
         [

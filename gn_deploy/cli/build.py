@@ -6,8 +6,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, terminal
+from gn_deploy.cli.base import Answer, Json, once, terminal
 from gn_deploy.errors import InputError
+
+_SIZE = "0*[1-9][0-9]{0,8}"  # 1 to 999,999,999: a TensorRT dimension is an int32
 
 
 def build(
@@ -37,7 +39,7 @@ def build(
     if compute_capability:
         options["compute_capabilities"] = tuple(compute_capability)
     if shapes:
-        options["shapes"] = dict(_profile(text) for text in shapes)
+        options["shapes"] = once("--shapes", map(_profile, shapes))
     console = terminal(json)
     with console.status(f"building for {target}"):
         built = api.build(model, out, target=target, **options)
@@ -63,7 +65,7 @@ def build(
 def _profile(text: str) -> tuple[str, tuple[tuple[int, ...], ...]]:
     """("x", ((1, 3), (4, 3), (8, 3))) of "x=1x3:4x3:8x3"; one size stands for all three."""
     name, _, sizes = text.rpartition("=")
-    found = [tuple(map(int, s.split("x"))) for s in sizes.split(":") if re.fullmatch(r"\d+(x\d+)*", s)]
+    found = [tuple(map(int, s.split("x"))) for s in sizes.split(":") if re.fullmatch(rf"{_SIZE}(x{_SIZE})*", s)]
     if not name or len(found) not in (1, 3) or len(found) != sizes.count(":") + 1 or len({len(f) for f in found}) != 1:
         raise InputError(
             f"--shapes {text} is not IN=MIN:OPT:MAX", "for example --shapes x=1x3x32x32:4x3x32x32:8x3x32x32"

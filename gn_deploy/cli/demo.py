@@ -1,6 +1,9 @@
 """demo: a trained model from PyTorch to ONNX, four runtimes and a TensorRT engine, with a verdict and a report."""
 
 import re
+import shlex
+import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, save_report, terminal
+from gn_deploy.cli.base import Answer, Json, check_folder, save_report, terminal
 from gn_deploy.errors import ExitCode, UnavailableError
 
 if TYPE_CHECKING:
@@ -50,6 +53,7 @@ def demo(
     from gn_deploy.runtimes import RUNTIMES
 
     console = terminal(json)
+    check_folder(out)
     out.mkdir(parents=True, exist_ok=True)
     with _step(console, "recipe") as say:
         made = load_recipe(_beside_the_package(recipe))
@@ -101,7 +105,8 @@ def demo(
         console.print(_kernels(engine, api.find(lowered["tensorrt-rtx"])))
     console.print()
     save_report(report, out, console)
-    console.print(f"\nNext:  gn-deploy inspect {source} --target tensorrt-rtx    then one of your own models")
+    next_ = shlex.join([*_program(), "inspect", str(source), "--target", "tensorrt-rtx"])
+    console.print(f"\nNext:  {next_}    then one of your own models", soft_wrap=True)
     files = sorted(p.name for p in out.iterdir())
     document = {"out": str(out), "files": files, "report": report.to_dict()}
     return Answer(document, ExitCode.OK if report.held else ExitCode.PARITY_BROKEN, json)
@@ -135,6 +140,17 @@ def _step(console: "Console", name: str, *, optional: bool = False) -> "Iterator
             say(f"not here: {error.message}")
     seconds = f"{time.perf_counter() - began:5.1f} s"
     console.print(Text.assemble(mark, f"{name:<20}", (seconds, "dim"), f"  {words}"), soft_wrap=True)
+
+
+def _program() -> list[str]:
+    """What to type to run this program: its name where the shell finds it, else its path, as in a fresh clone."""
+    if shutil.which("gn-deploy"):
+        return ["gn-deploy"]
+    installed = Path(sys.executable).with_name("gn-deploy")
+    if not installed.is_file():
+        return [sys.executable, "-m", "gn_deploy"]
+    here = Path.cwd()
+    return [str(installed.relative_to(here) if installed.is_relative_to(here) else installed)]
 
 
 def _beside_the_package(recipe: str) -> str:

@@ -27,17 +27,21 @@ def export(
     with console.status("exporting" + ("" if no_verify else ", checking against the module")):
         exported = api.export(recipe, target=target, dynamic=dynamic, opset=opset, out=out, verify=not no_verify)
     version = exported.model.opset_imports.get("")
-    count = plural(len(api.find(exported.model)), "GroupNorm")
+    found = api.inspect(exported.model)
+    count = plural(len(found.sites), "GroupNorm")
     checked = "not checked" if no_verify else "checked against the module"
     console.print(f"{out}: opset {version}, {count}, {checked}")
     if exported.decisions:
         console.print(site_table(exported.decisions, "written as"))
+    asked_nobody = {"decision": None}  # without a target there is none
     document = {
         "recipe": recipe,
         "target": target,
         "out": str(out),
         "opset": version,
         "verified": not no_verify,
-        "sites": site_rows(exported.decisions),
+        "sites": site_rows(exported.decisions)
+        if target is not None
+        else [row | asked_nobody for row in site_rows(found.decisions)],
     }
     return Answer(document, json=json)

@@ -26,12 +26,14 @@ def lower(
 ) -> Answer:
     """Rewrite the GroupNorms of MODEL for a target; what cannot be proved equal is left as it was, with the reason."""
     from gn_deploy import api
+    from gn_deploy.graph.atomic import check_place
     from gn_deploy.graph.io import load, save
     from gn_deploy.reports.summary import plural
 
     wanted = api.checked_target(target)  # told before the file is read
     console = terminal(json)
     with console.status(f"lowering for {wanted}" + ("" if no_verify else ", checking every site")):
+        check_place(out)
         source = load(model)
         before = source.opset_imports.get("")
         lowered = api.lower(source, wanted, verify=not no_verify)

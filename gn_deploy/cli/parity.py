@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, save_report, terminal
+from gn_deploy.cli.base import Answer, Json, check_folder, once, save_report, terminal
 from gn_deploy.errors import ExitCode, InputError, UnavailableError
 
 
@@ -32,7 +32,7 @@ def parity(
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance instead of the derived bound.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance instead of the derived bound.")] = None,
     probes_only: Annotated[
-        bool, typer.Option("--probes-only", help="Probe each GroupNorm alone and run neither network: for large models.")
+        bool, typer.Option("--probes-only", help="Probe each GroupNorm alone, run neither network: for large models.")
     ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
@@ -44,8 +44,11 @@ def parity(
     from gn_deploy.reports.text import show
 
     console = terminal(json)
-    sizes = dict(map(_size, dim or ()))
-    _require(runtime or ())
+    sizes = once("--dim", map(_size, dim or ()))
+    runtime = list(dict.fromkeys(runtime or ()))
+    _require(runtime)
+    if report is not None:
+        check_folder(report)
     with console.status("judging every GroupNorm") as status:
         result = api.compare(
             api.export(reference).model if reference.endswith(".py") else Path(reference),

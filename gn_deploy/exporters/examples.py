@@ -30,14 +30,18 @@ def named_inputs(module: "nn.Module", examples: Any) -> "dict[str, Tensor]":
         names = known + [f"input_{i}" for i in range(len(known), len(examples))]
         inputs = dict(zip(names, examples, strict=False))
     else:
-        raise InputError(f"example inputs are a {type(examples).__name__}, not a tuple or dict of tensors")
+        raise InputError(
+            f"example inputs are a {type(examples).__name__}, not a tuple or dict of tensors",
+            "give one tensor for each parameter of forward(), for example (torch.randn(2, 3, 32, 32),)",
+        )
     if not inputs:
         raise InputError("there are no example inputs", "give one tensor for each parameter of forward()")
     for name, value in inputs.items():
         if not isinstance(value, torch.Tensor):
+            array = hasattr(value, "__array__")
             raise InputError(
                 f"example input '{name}' is a {type(value).__name__}, not a tensor",
-                "fix constants in the forward() of a small wrapper module",
+                "torch.from_numpy(array) makes one" if array else "fix constants in the forward() of a wrapper module",
             )
     return inputs
 
@@ -54,7 +58,8 @@ def output_names(module: "nn.Module", inputs: "Mapping[str, Tensor]") -> tuple[s
         with evaluating(module), torch.no_grad():
             result = module(*inputs.values())
     except Exception as error:  # whatever the module's own code raises
-        raise InputError(f"the module fails on its own example inputs: {one_line(error)}", place(error)) from error
+        hint = place(error) or f"forward() was given {', '.join(f'{n} {tuple(x.shape)}' for n, x in inputs.items())}"
+        raise InputError(f"the module fails on its own example inputs: {one_line(error)}", hint) from error
     count = sum(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(result))
     if isinstance(result, Mapping) and len(result) == count:
         return tuple(map(str, result))

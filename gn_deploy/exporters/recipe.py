@@ -63,7 +63,9 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         example_inputs = _function(source, path, "example_inputs", "example_inputs() -> tuple of tensors")
         module = _call(path, "build()", build)
         if not isinstance(module, nn.Module):
-            raise InputError(f"{path}: build() returned a {type(module).__name__}, not an nn.Module")
+            raise InputError(
+                f"{path}: build() returned a {type(module).__name__}, not an nn.Module", "end it with: return model"
+            )
         examples = _call(path, "example_inputs()", example_inputs)
         try:
             inputs = named_inputs(module, examples)
@@ -73,7 +75,10 @@ def load_recipe(path_or_name: str | Path) -> Recipe:
         if callable(declared := getattr(source, "dynamic_shapes", None)):
             dynamic = _call(path, "dynamic_shapes()", declared)
         if not isinstance(dynamic, bool | Mapping):
-            raise InputError(f"{path}: dynamic sizes are a {type(dynamic).__name__}, not {{input: {{axis: name}}}}")
+            raise InputError(
+                f"{path}: dynamic sizes are a {type(dynamic).__name__}, not {{input: {{axis: name}}}}",
+                'for example DYNAMIC = {"input": {0: "batch"}}',
+            )
     title = next(iter((source.__doc__ or "").strip().splitlines()), path.stem)
     data = _test_data(path) if callable(getattr(source, "test_data", None)) else None
     return Recipe(path.stem, path, title, module, inputs, dynamic, data)
@@ -89,10 +94,11 @@ def _find(path_or_name: str | Path) -> Path:
     if path.suffix == "" and path.parent == Path() and not path.is_file():
         places = [folder / f"{path}.py" for folder in FOLDERS]
         path = next((place for place in places if place.is_file()), places[0])
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder, not a recipe", "give one Python file")
+    if Path(path_or_name).is_dir():
+        raise InputError(f"'{path_or_name}' is a folder, not a recipe", "give one Python file")
     if not path.is_file():
-        near = difflib.get_close_matches(path.stem, [p.stem for p in path.parent.glob("*.py")], n=1)
+        known = {p.stem for folder in {path.parent, *FOLDERS} for p in folder.glob("*.py")}
+        near = [] if path.exists() else difflib.get_close_matches(path.stem, sorted(known), n=1)
         hint = f"did you mean '{path.with_name(near[0] + '.py')}'?" if near else "give the path of a Python file"
         raise InputError(f"no recipe '{path}'", hint)
     if path.suffix != ".py":
@@ -126,7 +132,8 @@ def _call(path: Path, what: str, function: Callable[[], T]) -> T:
 
 def _failure(path: Path, what: str, error: BaseException) -> InputError:
     where = place(error)
-    return InputError(f"{path}: {what} raised {one_line(error)}", f"at {where}" if where else "")
+    hint = f"at {where}" if where else f"run 'python {path}' to see where"
+    return InputError(f"{path}: {what} raised {one_line(error)}", hint)
 
 
 def _test_data(path: Path) -> Callable[[], TestData]:
@@ -137,10 +144,16 @@ def _test_data(path: Path) -> Callable[[], TestData]:
             arrays, labels = data
             arrays, labels = {str(name): np.asarray(array) for name, array in arrays.items()}, np.asarray(labels)
         except (TypeError, ValueError, AttributeError) as error:
-            raise InputError(f"{path}: test_data() does not return ({{input: array}}, labels)") from error
+            raise InputError(
+                f"{path}: test_data() does not return ({{input: array}}, labels)",
+                "for example return {'input': images}, labels: NumPy arrays, one row per sample",
+            ) from error
         for name, array in arrays.items():
             if len(array) != len(labels):
-                raise InputError(f"{path}: test_data() has {len(array)} of '{name}' for {len(labels)} labels")
+                raise InputError(
+                    f"{path}: test_data() has {len(array)} of '{name}' for {len(labels)} labels",
+                    "the first axis of every array counts the samples",
+                )
         return arrays, labels
 
     return load

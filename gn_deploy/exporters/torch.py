@@ -53,7 +53,10 @@ def export(
         model, note = _first_that_works(module, inputs, dynamic, opset)
         written = model.opset_imports[""]
         if opset not in (None, written):
-            raise InputError(f"the exporter cannot write this model at opset {opset}; it wrote opset {written}")
+            raise InputError(
+                f"the exporter cannot write this model at opset {opset}; it wrote opset {written}",
+                f"ask for --opset {written}, or leave it out",
+            )
         _tidy(model)
         _rename(model, input_names or tuple(inputs), outputs)
     model.metadata_props[DYNAMIC_KEY] = "; ".join(filter(None, (_signature(model), note)))
@@ -88,10 +91,14 @@ def _check(dynamic: Mapping[str, Mapping[int, Any]], inputs: "Mapping[str, Tenso
             hint = f"did you mean '{near[0]}'?" if near else f"inputs: {', '.join(inputs)}"
             raise InputError(f"dynamic sizes are asked for '{name}', which is not an input", hint)
         if not isinstance(free, Mapping):
-            raise InputError(f"dynamic sizes of '{name}' are a {type(free).__name__}, not {{axis: name}}")
+            raise InputError(
+                f"dynamic sizes of '{name}' are a {type(free).__name__}, not {{axis: name}}", "for example {0: 'batch'}"
+            )
         for axis in free:
             if not 0 <= axis < inputs[name].ndim:
-                raise InputError(f"input '{name}' has {inputs[name].ndim} axes, none is numbered {axis}")
+                raise InputError(
+                    f"input '{name}' has {inputs[name].ndim} axes, none is numbered {axis}", "axes count from 0"
+                )
 
 
 def _export(

@@ -24,7 +24,7 @@ def atomic(*paths: Path) -> Iterator[Sequence[BinaryIO]]:
     temporary = [path.parent / f".gn_deploy-{secrets.token_hex(4)}.tmp" for path in paths]
     try:
         for path in paths:
-            _check(path)
+            check_place(path)
         with ExitStack() as opened:
             files = [opened.enter_context(open(name, "xb")) for name in temporary]
             yield files
@@ -35,20 +35,30 @@ def atomic(*paths: Path) -> Iterator[Sequence[BinaryIO]]:
                     os.chmod(file.name, stat.S_IMODE(path.stat().st_mode))
         _rename(temporary, paths)
     except OSError as error:
-        raise InputError(f"cannot write '{paths[-1]}': {error.strerror or error}", _hint(error, paths[-1])) from error
+        raise _cannot_write(paths[-1], error) from error
     finally:
         for name in temporary:
-            with suppress(FileNotFoundError):
+            with suppress(FileNotFoundError, NotADirectoryError):
                 name.unlink()
 
 
-def _check(path: Path) -> None:
-    if path.is_dir():
-        raise InputError(f"cannot write '{path}': it is a folder", f"name a file, such as '{path / 'model.onnx'}'")
-    if path.exists() and not path.is_file():
-        raise InputError(f"cannot write '{path}': it is not a regular file", "name a file in a folder")
-    if not path.parent.is_dir():
-        raise InputError(f"cannot write '{path}': the folder '{path.parent}' is missing", f"mkdir -p '{path.parent}'")
+def check_place(path: Path) -> None:
+    """Raises InputError, with a hint, where no file can be written: so that long work need not be done to know."""
+    try:
+        if not path.name:
+            raise InputError(f"'{path}' is a folder", f"name the file to write, for example {path / 'model.onnx'}")
+        if path.is_dir():
+            raise InputError(f"cannot write '{path}': it is a folder", f"name a file, such as '{path / 'model.onnx'}'")
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot write '{path}': it is not a regular file", "name a file in a folder")
+        if path.parent.is_file():
+            raise InputError(f"cannot write '{path}': '{path.parent}' is a file, not a folder", "choose another folder")
+        if not path.parent.is_dir():
+            raise InputError(
+                f"cannot write '{path}': the folder '{path.parent}' is missing", f"mkdir -p '{path.parent}'"
+            )
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _rename(sources: list[Path], paths: tuple[Path, ...]) -> None:
@@ -74,6 +84,10 @@ def _rename(sources: list[Path], paths: tuple[Path, ...]) -> None:
         for _, _, before in waiting:
             if before is not None:
                 before.unlink(missing_ok=True)
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(f"cannot write '{path}': {error.strerror or error}", _hint(error, path))
 
 
 def _hint(error: OSError, path: Path) -> str:

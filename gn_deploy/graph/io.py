@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from gn_deploy.errors import InputError
 from gn_deploy.graph import slots as tensors
-from gn_deploy.graph.atomic import atomic
+from gn_deploy.graph.atomic import atomic, check_place
 from gn_deploy.graph.external import attach, check_files
 from gn_deploy.graph.sniff import looks_like
 from gn_deploy.graph.validate import validate
@@ -73,8 +73,7 @@ def save(model: "ir.Model", path: str | Path, *, external_data: bool | None = No
        and when nothing can be written there; then nothing has changed on disk.
     """
     path = Path(path)
-    if not path.name:
-        raise InputError(f"'{path}' is a folder", f"name the file to write, for example {path / 'model.onnx'}")
+    check_place(path)
     inside = tensors.inline_bytes(model)
     if external_data is None:
         external_data = any(tensors.is_external(slot.get()) for slot in tensors.slots(model))
@@ -88,7 +87,7 @@ def save(model: "ir.Model", path: str | Path, *, external_data: bool | None = No
             )
     data_path = path.with_name(path.name + ".data")
     paths = (data_path, path) if external_data else (path,)
-    _refuse_input(model, paths)
+    refuse_input(model, paths)
     parts, moved = tensors.plan(model, data_path.name) if external_data else ([], tensors.loaded)
     with atomic(*(paths if parts else paths[-1:])) as files:
         for part in parts:
@@ -120,6 +119,8 @@ def _parse(path: Path) -> "onnx.ModelProto":
         if path.is_dir():
             inside = sorted(path.glob("*.onnx"))
             raise InputError(f"'{path}' is a folder", f"did you mean '{inside[0]}'?" if inside else "pass a file")
+        if path.is_block_device() or (path.is_char_device() and path != Path(os.devnull)):
+            raise InputError(f"'{path}' is a device, not a file", "pass a file")  # some never end
         size = path.stat().st_size
         with path.open("rb") as file:
             head = file.read(512)
@@ -136,7 +137,9 @@ def _parse(path: Path) -> "onnx.ModelProto":
     except FileNotFoundError as error:
         raise _missing(path) from error
     except OSError as error:
-        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
+        raise InputError(
+            f"cannot read '{path}': {error.strerror or error}", "check the path and who may read it"
+        ) from error
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(raw)
@@ -155,9 +158,10 @@ def _missing(path: Path) -> InputError:
     try:
         names = [p.name for p in path.parent.iterdir()]
     except OSError:
-        return InputError(f"'{path}' does not exist: there is no folder '{path.parent}'")
+        return InputError(f"'{path}' does not exist: there is no folder '{path.parent}'", "check the path")
     near = difflib.get_close_matches(path.name, names, n=1)
-    return InputError(f"'{path}' does not exist", f"did you mean '{path.with_name(near[0])}'?" if near else "")
+    hint = f"did you mean '{path.with_name(near[0])}'?" if near else "check the path"
+    return InputError(f"'{path}' does not exist", hint)
 
 
 def _build(proto: "onnx.ModelProto", path: Path | None) -> "ir.Model":
@@ -203,7 +207,8 @@ def sort(model: "ir.Model") -> None:
             ) from error
 
 
-def _refuse_input(model: "ir.Model", paths: tuple[Path, ...]) -> None:
+def refuse_input(model: "ir.Model", paths: tuple[Path, ...]) -> None:
+    """Raises InputError when one of ``paths`` is a file that ``model`` was loaded from, by whatever name."""
     source = model.graph.meta.get(_SOURCE)
     inputs = {source} if source is not None else set()
     inputs |= {os.fspath(t.path) for slot in tensors.slots(model) if hasattr(t := slot.get(), "path")}

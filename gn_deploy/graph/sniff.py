@@ -1,13 +1,14 @@
 """What a file that is not an ONNX model looks like, told from its first bytes."""
 
+_PASS = "pass an ONNX file"
 _MAGIC = (
-    (b"\x89PNG", "a PNG image", ""),
-    (b"\xff\xd8\xff", "a JPEG image", ""),
+    (b"\x89PNG", "a PNG image", _PASS),
+    (b"\xff\xd8\xff", "a JPEG image", _PASS),
     (b"\x89HDF\r\n", "an HDF5 file, such as a Keras model", "convert it with tf2onnx first"),
-    (b"\x93NUMPY", "a NumPy array", ""),
+    (b"\x93NUMPY", "a NumPy array", _PASS),
     (b"\x1f\x8b", "a gzip archive", "unpack it first"),
-    (b"\x7fELF", "a program or a library", ""),
-    (b"%PDF", "a PDF document", ""),
+    (b"\x7fELF", "a program or a library", _PASS),
+    (b"%PDF", "a PDF document", _PASS),
     (b"ftrt", "a TensorRT engine", "engines cannot be read back: pass the ONNX file the engine was built from"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "run 'git lfs pull' in its repository"),
     (b"<?xml", "an XML file, such as an OpenVINO model", "pass the ONNX file it was converted from"),
@@ -38,9 +39,9 @@ def looks_like(head: bytes) -> tuple[str, str] | None:
         return "a safetensors file: weights without a graph", _EXPORT
     text = head.lstrip()
     if text[:1] in (b"{", b"[") and _printable(head):
-        return "a JSON file", ""
+        return "a JSON file", _PASS
     if _printable(head):
-        return "a text file", ""
+        return "a text file", _PASS
     return None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
@@ -127,6 +128,8 @@ def from_files(path: str | Path, specs: Sequence[InputSpec]) -> list[Case]:
         if len(specs) != 1:
             raise InputError(f"{path.name} holds one array, the model has {len(specs)} inputs", "use a .npz file")
         return [_user_case(path.stem, {specs[0].name: content}, specs, path)]
+    if not content:
+        raise InputError(f"{path.name} holds no array", "save inputs with numpy.savez(file, name=array, ...)")
     names = {s.name for s in specs}
     if content.keys() >= names:  # input names may themselves contain a slash
         return [_user_case(path.stem, content, specs, path)]
@@ -153,10 +156,19 @@ def _user_case(name: str, feeds: Mapping[str, Array], specs: Sequence[InputSpec]
             not isinstance(d, int) or d == a for d, a in zip(spec.shape, array.shape, strict=True)
         )
         if not fits:
-            raise InputError(f"{path.name}: '{key}' has shape {array.shape}, the model takes {_dims(spec.shape)}")
+            raise InputError(
+                f"{path.name}: '{key}' has shape {array.shape}, the model takes {_dims(spec.shape)}",
+                "names stand for sizes that are free, numbers are fixed",
+            )
+        if not array.size:
+            raise InputError(f"{path.name}: '{key}' has shape {array.shape}: it holds no number", "save a larger batch")
         whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
-        if spec.dtype not in FLOAT_DTYPES and not whole:
-            raise InputError(f"{path.name}: '{key}' has dtype {array.dtype}, the model takes {spec.dtype}")
+        real = whole or np.issubdtype(array.dtype, np.floating) or array.dtype.name in FLOAT_DTYPES
+        if not (real if spec.dtype in FLOAT_DTYPES else whole):
+            raise InputError(
+                f"{path.name}: '{key}' has dtype {array.dtype}, the model takes {spec.dtype}",
+                f"save it with .astype('{spec.dtype}')",
+            )
         arrays[key] = array.astype(spec.dtype)
     return Case(name, arrays, "user", True)
 
@@ -170,9 +182,11 @@ def _load(path: Path) -> Any:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except FileNotFoundError:
-        raise InputError(f"no such file: {path}") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"cannot read {path}: {error}", "needed: .npz or .npy without pickled objects") from None
+        raise InputError(f"no such file: {path}", "a .npz, an .npy or a folder of them") from None
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        # of a file that is no array at all NumPy says that it holds pickled objects
+        why = "it is not a NumPy file" if "pickle.load" in str(error) else str(error)
+        raise InputError(f"cannot read {path}: {why}", "needed: .npz or .npy without pickled objects") from None
 
 
 def _rng(name: str, seed: int = 0) -> np.random.Generator:

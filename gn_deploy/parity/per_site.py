@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from gn_deploy.errors import InputError
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.pairing import Pair, region
 from gn_deploy.parity.report import Metrics, SiteVerdict, Status
@@ -39,6 +40,11 @@ class Override:
 
     atol: float = 0.0
     rtol: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("atol", self.atol), ("rtol", self.rtol)):
+            if not 0 <= value < math.inf:  # with NaN or infinity anything would pass
+                raise InputError(f"{name}={value:g} is not a tolerance", "a number of 0 or more, for example 1e-5")
 
     def replace(self, limits: Bounds) -> Bounds:
         allowed = np.maximum(self.atol + self.rtol * np.abs(limits.reference), np.finfo(np.float64).tiny)
@@ -105,6 +111,7 @@ def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Ov
         [chief.reason if chief else "nothing to judge it on"]
         + [f"{e.case} not run: {e.reason}" for e in evidence if e.status is Status.NOTRUN and e is not chief]
         + ["its nodes are not recognised as a GroupNorm"] * (status.broken and not pair.form)
+        + [pair.differs] * status.broken
         + [str(override)] * (override is not None)
     )
     return SiteVerdict(

@@ -143,7 +143,10 @@ class TorchEager:
         if not (probe := self.probe()).run:
             raise UnavailableError(probe.run.reason)
         if not isinstance(model, TorchModel):
-            raise InputError(f"torch runs modules, not {type(model).__name__}", "give it a TorchModel")
+            raise InputError(
+                "the runtime 'torch' runs modules, not ONNX files",
+                "gn-deploy export RECIPE checks a file against its module; from Python give a TorchModel",
+            )
         return TorchSession(model, precision)
 
     def build(self, model: Path, out: Path, **options: Any) -> BuildResult:

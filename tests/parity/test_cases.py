@@ -115,6 +115,10 @@ def test_user_data(tmp_path: Path) -> None:
         ({"image": np.ones((1, 3, 4, 4))}, "no array for input 'step'"),
         ({"image": np.ones((1, 4, 4, 4)), "step": np.ones(1, int)}, r"'image' has shape .* \(batch, 3, h, w\)"),
         ({"image": np.ones((1, 3, 4, 4)), "step": np.ones(1)}, "'step' has dtype float64"),
+        ({"image": np.full((1, 3, 4, 4), "a"), "step": np.ones(1, int)}, "'image' has dtype <U1"),
+        ({"image": np.ones((1, 3, 4, 4)) * 1j, "step": np.ones(1, int)}, "'image' has dtype complex128"),
+        ({"image": np.ones((0, 3, 4, 4)), "step": np.ones(0, int)}, "it holds no number"),
+        ({}, "holds no array"),
     ],
 )
 def test_user_data_that_does_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
@@ -125,8 +129,12 @@ def test_user_data_that_does_not_fit(tmp_path: Path, arrays: dict[str, np.ndarra
 
 def test_bad_files(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match="cannot read"):
+    with pytest.raises(InputError, match=r"cannot read .*: it is not a NumPy file"):
         from_files(tmp_path / "bad.npz", [IMAGE])
+    np.savez(tmp_path / "whole.npz", image=np.ones((1, 3, 4, 4)))
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-40])
+    with pytest.raises(InputError, match="cannot read"):
+        from_files(tmp_path / "cut.npz", [IMAGE])
     with pytest.raises(InputError, match="no such file"):
         from_files(tmp_path / "absent.npy", [IMAGE])
     (tmp_path / "empty").mkdir()

@@ -105,7 +105,7 @@ def test_mistakes_are_told(module) -> None:
         TORCH.open(TorchModel(module, ("x", "times"), ("y",))).run(feeds())
     with pytest.raises(InputError, match="unknown precision"):
         opened(module, precision="float8")
-    with pytest.raises(InputError, match="not str"):
+    with pytest.raises(InputError, match="not ONNX files"):
         TORCH.open("m.onnx")
     with pytest.raises(RuntimeFailure, match="Block failed"):
         opened(module).run({"x": sample((2, 7, 4, 4)), "times": np.array(3)})

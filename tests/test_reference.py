@@ -5,14 +5,13 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gn_deploy.errors import InputError
 from gn_deploy.reference import group_norm, normalize
 from gn_deploy.spec import Activation, GroupNormSpec
-
-torch = pytest.importorskip("torch")
 
 
 def test_by_hand() -> None:

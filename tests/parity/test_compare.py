@@ -79,7 +79,6 @@ def test_channels_permuted_around_a_recognised_group_norm_are_broken_by_probes_a
 
 def test_on_onnx_runtime_the_native_form_is_unstable() -> None:
     """ONNX Runtime has no CPU kernel for it and expands the one-pass function body (its issue 24538)."""
-    pytest.importorskip("onnxruntime")
     report = compare(network(native()), network(native()), runtimes=("onnxruntime",))
     assert {v.status for v in report.sites} == {Status.UNSTABLE}
     assert compare(network(native()), network(RIGHT["instance norm"]), runtimes=("onnxruntime",)).held
@@ -109,7 +108,8 @@ def test_absent_runtime_is_notrun_and_does_not_hold(monkeypatch: pytest.MonkeyPa
 
 
 def test_torch_modules_are_judged_by_module_path() -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     from gn_deploy.runtimes.torch_eager import TorchModel
     from gn_deploy.sites import find
 

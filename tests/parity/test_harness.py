@@ -152,7 +152,6 @@ def test_noise_ratio_is_about_one_for_float32_and_large_for_a_changed_weight() -
 
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_an_image_of_one_value_is_noisy_and_no_false_alarm(value: float) -> None:
-    pytest.importorskip("onnxruntime")
     m = network(native())
     feeds = {"x": np.full((2, 3, 6, 6), value, np.float32)}
     report = compare(

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import beta
 
 from gn_deploy.errors import InputError
 from gn_deploy.parity.task import clopper_pearson_lower, judge_task
-
-beta = pytest.importorskip("scipy.stats").beta
 
 
 @pytest.mark.parametrize(

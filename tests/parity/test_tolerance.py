@@ -82,10 +82,12 @@ def test_every_fault_is_seen(name: str) -> None:
     assert Status.FAIL in found, found
 
 
-@pytest.mark.parametrize("name", FAULTS)
+SMALL = {"stored in float16", "stored in bfloat16", "unbiased variance", "last element left out"}
+"""Faults smaller than float16 can show here."""
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name not in SMALL])
 def test_faults_are_seen_in_half_precision(name: str) -> None:
-    if name in ("stored in float16", "stored in bfloat16", "unbiased variance", "last element left out"):
-        pytest.skip("smaller than float16 can show here")
     spec = GroupNormSpec(4, 16, 1e-5, dtype="float16")
     scale, bias = _parameters(16, "float16")
     limits = [(x, bounds(x, spec, scale, bias)) for x in deal((3, 16, 8, 8), spec)]

@@ -40,7 +40,7 @@ def find(model: ir.Model) -> Found:
     with paused_gc():
         for node, facts in ((node, facts) for body, facts in bodies for node in _nodes(body)):
             for form in forms.get(node.op_type, ()):
-                if node in claimed or not is_plain(node):
+                if node in claimed or (facts is not main and not is_plain(node)):
                     break
                 result = form.read(node, facts)
                 if isinstance(result, NearMiss):
@@ -85,9 +85,7 @@ def _nodes(body: ir.Graph) -> Iterator[ir.Node]:
         for node in stack.pop():
             yield node
             for attribute in node.attributes.values():
-                if attribute.is_ref():
-                    continue
-                if attribute.type == ir.AttributeType.GRAPH:
+                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
                     stack.append(attribute.as_graph())
-                elif attribute.type == ir.AttributeType.GRAPHS:
+                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
                     stack.extend(attribute.as_graphs())

@@ -354,7 +354,10 @@ def _broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
 
 def is_plain(node: ir.Node) -> bool:
     """Whether a node is an ONNX operator that says all it does: no attribute is left to the caller of a function."""
-    return not node.domain and not any(attribute.is_ref() for attribute in node.attributes.values())
+    if node.domain:
+        return False
+    attributes = node.attributes
+    return not attributes or not any(attribute.is_ref() for attribute in attributes.values())
 
 
 def _as_shape(

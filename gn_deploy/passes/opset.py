@@ -86,6 +86,7 @@ def _keeps_meaning(op_type: str, old: int, new: int) -> Decision:
 _HARMLESS_ATTRIBUTES = {
     "saturate",  # Cast-19, QuantizeLinear-19: only for float8 results
     "round_mode",  # Cast-24: only for float8e8m0 results
+    "allowzero",  # Reshape-14: absent means 0 copies the size, as before
     "start",  # Shape-15: absent means 0
     "end",  # Shape-15: absent means all
     "ceil_mode",  # LpPool-18: 0 means as before

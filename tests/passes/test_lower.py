@@ -84,6 +84,11 @@ def test_old_opsets_are_not_raised() -> None:
     assert "too old" in may_raise(parsed("(float[4] x) => (float[4] y) { y = Relu(x) }", 11), 21, frozenset()).reason
 
 
+def test_a_reshape_of_opset_13_keeps_its_meaning() -> None:
+    text = "(float[2,4] x) => (float[8] y) <int64[1] s = {8}> { y = Reshape(x, s) }"
+    assert may_raise(parsed(text, 13), 21, frozenset())
+
+
 def test_pooling_is_safe_only_without_ceil_mode() -> None:
     for ceil, safe in ((0, True), (1, False)):
         model = with_tail(one(), "AveragePool", kernel_shape=[2, 2], ceil_mode=ceil)

@@ -8,6 +8,7 @@ import pytest
 
 import gn_deploy as gn
 from gn_deploy.errors import InputError
+from gn_deploy.passes.precision import convert
 
 TEXT = """<ir_version: 10, opset_import: ["": 21]>
 agraph (float[N,4,H,W] x, int64[N] t) => (float[N,8,H2,W2] y)
@@ -87,3 +88,14 @@ def test_control_flow_is_refused_with_the_reason() -> None:
                    else_branch = b () => (float[4] q) { q = Neg(x) } > }"""
     with pytest.raises(InputError, match="control flow"):
         gn.lower(onnx.parser.parse_model(text), "onnx:fp16")
+
+
+def test_a_weight_that_can_be_overridden_still_can_be() -> None:
+    text = """<ir_version: 10, opset_import: ["": 21]> agraph
+        (float[N,4] x, float[4] w) => (float[N,4] y) <float[4] w = {1,2,3,4}> { y = Mul(x, w) }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    convert(model, "fp16")
+    feeds = {"x": np.ones((1, 4)), "w": np.full(4, 7.0)}
+    proto = ir.to_proto(model)
+    (y,) = onnx.reference.ReferenceEvaluator(proto).run(None, {k: v.astype(np.float32) for k, v in feeds.items()})
+    np.testing.assert_array_equal(y, np.full((1, 4), 7.0))

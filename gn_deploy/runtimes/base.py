@@ -119,6 +119,11 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def with_tf32(precision: str) -> str:
+    """On NVIDIA's tensor cores, unless told otherwise, products of float32 are taken in TF32: "float32+tf32"."""
+    return f"{precision}+tf32" if "float32" in precision.split("+") else precision
+
+
 def precision_name(dtypes: Iterable[str]) -> str:
     """The floating-point types of a model as one word, widest first: "float32", "float32+float16"."""
     floats = {str(d) for d in dtypes} & {"float64", "float32", "float16", "bfloat16"}

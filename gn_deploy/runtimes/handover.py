@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from gn_deploy.errors import InputError
+from gn_deploy.graph.slots import is_external, slots
 
 if TYPE_CHECKING:
     import onnx
@@ -54,9 +55,11 @@ def weight_bytes(model: "ir.Model") -> int:
 
 
 def self_contained(model: "ir.Model") -> "ir.Model":
-    """A shallow clone whose external weights are in memory; the model itself is left as it is."""
+    """The model itself, to be read only, or when weights of it are external a shallow clone that has them in memory."""
     import onnx_ir as ir
 
+    if not any(is_external(slot.get()) for slot in slots(model)):
+        return model
     clone = model.clone()
     ir.external_data.load_to_model(clone)
     return clone

@@ -45,6 +45,8 @@ class OnnxReferenceSession:
         from onnx_ir.passes.common import InlinePass
 
         clone = self_contained(model)
+        if clone is model and (precision or model.functions):  # which are rewritten below
+            clone = model.clone()
         self.precision = precision or precision_name(float_dtypes(model))
         self._exact = precision == "float64"
         try:

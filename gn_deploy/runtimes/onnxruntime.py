@@ -20,6 +20,7 @@ from gn_deploy.runtimes.base import (
     installed,
     one_line,
     precision_name,
+    with_tf32,
 )
 from gn_deploy.runtimes.handover import (
     PROTOBUF_LIMIT,
@@ -43,8 +44,9 @@ BFLOAT16 = 16
 class OrtSession:
     """One InferenceSession.
 
-    ``precision`` is the type the model is written in. The CPU provider has no float16 kernels for most operators: it
-    computes them in float32 between casts that it inserts, which also hides an overflow inside a chain of nodes.
+    ``written`` is the type the model is written in, and ``precision`` the same but for TF32 on a GPU. The CPU provider
+    has no float16 kernels for most operators: it computes them in float32 between casts that it inserts, which also
+    hides an overflow inside a chain of nodes.
     """
 
     def __init__(
@@ -53,7 +55,8 @@ class OrtSession:
         import onnxruntime as ort
 
         self.runtime = runtime
-        self.precision = precision_name(float_dtypes(opened(model)))
+        self.written = precision_name(float_dtypes(opened(model)))
+        self.precision = self.written if provider == CPU.provider else with_tf32(self.written)
         options = ort.SessionOptions()
         options.log_severity_level = 4  # fatal: an error is raised anyway, and 3 would print it to stderr as well
         if optimization not in OPTIMIZATIONS:
@@ -123,9 +126,9 @@ class OnnxRuntime:
         if not (probe := self.probe()).run:
             raise UnavailableError(f"{self.name}: {probe.run.reason}")
         session = OrtSession(self.name, self.provider, model, optimization, threads)
-        if precision not in (None, session.precision):
+        if precision not in (None, session.written):
             raise InputError(
-                f"the model is written in {session.precision} and ONNX Runtime runs it as written, not in {precision}",
+                f"the model is written in {session.written} and ONNX Runtime runs it as written, not in {precision}",
                 "write the model in that type first: gn-deploy lower --target ort-cpu:fp16",
             )
         return session

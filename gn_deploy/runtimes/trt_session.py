@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import ml_dtypes
 import numpy as np
 
-from gn_deploy.runtimes.base import Array, Runtime, RuntimeFailure, cast_feeds, precision_name
+from gn_deploy.runtimes.base import Array, Runtime, RuntimeFailure, cast_feeds, precision_name, with_tf32
 from gn_deploy.runtimes.cuda_driver import Device
 from gn_deploy.runtimes.handover import as_file, model_path
 from gn_deploy.runtimes.trt_network import last_error, load_plugins, recording_logger
@@ -58,7 +58,7 @@ class EngineSession:
         reads = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self._inputs = {name: dtype for name, dtype in dtypes.items() if name in reads}
         self._outputs = {name: dtype for name, dtype in dtypes.items() if name not in reads}
-        self.precision = precision_name(str(dtype) for dtype in dtypes.values())
+        self.precision = with_tf32(precision_name(str(dtype) for dtype in dtypes.values()))
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._device is None:

@@ -9,7 +9,7 @@ import pytest
 
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes import ALIASES, RUNTIMES, doctor, resolve
-from gn_deploy.runtimes.base import one_line, precision_name
+from gn_deploy.runtimes.base import one_line, precision_name, with_tf32
 from gn_deploy.targets import RUNTIMES as TARGETS
 
 NAMES = ("torch", "onnx-reference", "onnxruntime", "ort-cuda", "ort-tensorrt", "openvino", "tensorrt-rtx", "tensorrt")
@@ -72,3 +72,11 @@ def test_cpp_errors_on_one_line() -> None:
     assert one_line(ort) == "Opset 28"
     assert len(one_line("x" * 1000)) == 300
     assert precision_name(["int64", "float16", "float32"]) == "float32+float16"
+
+
+@pytest.mark.parametrize(
+    ("written", "runs"),
+    [("float32", "float32+tf32"), ("float32+float16", "float32+float16+tf32"), ("float16", "float16")],
+)
+def test_float32_on_a_gpu_means_tf32_products(written: str, runs: str) -> None:
+    assert with_tf32(written) == runs

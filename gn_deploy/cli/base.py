@@ -1,8 +1,9 @@
 """What every verb shares: where text goes, what it answers, and the options that mean the same everywhere."""
 
 import os
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -76,7 +77,8 @@ def terminal(json: bool = False) -> "Console":
             self.quiet = True
             os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
-    width = None if sys.stderr.isatty() else int(os.environ.get("COLUMNS", "") or 160)
+    columns = os.environ.get("COLUMNS", "")
+    width = None if sys.stderr.isatty() else int(columns) if re.fullmatch("[1-9][0-9]{1,3}", columns) else 160
     return Terminal(stderr=True, quiet=json, width=width, highlight=False, markup=False, emoji=False)
 
 
@@ -126,8 +128,18 @@ def site_rows(decisions: "Iterable[SiteDecision]") -> list[dict[str, Any]]:
     ]
 
 
-def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
+def show_sites(decisions: "Iterable[SiteDecision]", heading: str, console: "Console") -> None:
     """The same for people; ``heading`` stands above the form each site gets, or why it stays."""
+    decisions = list(decisions)
+    whole = _site_table(decisions, heading, _COLUMNS)
+    if decisions and whole.__rich_measure__(console, console.options.update(max_width=9999)).maximum > console.width:
+        console.print(_site_table(decisions, heading, _NARROW))
+        console.print(f"{', '.join(sorted(set(_COLUMNS) - set(_NARROW)))}: in a wider terminal, or with --json")
+    elif decisions:
+        console.print(whole)
+
+
+def _site_table(decisions: "Iterable[SiteDecision]", heading: str, columns: "Sequence[str]") -> "Table":
     from rich.text import Text
 
     from gn_deploy.reports.text import plain, table
@@ -138,18 +150,20 @@ def site_table(decisions: "Iterable[SiteDecision]", heading: str) -> "Table":
         reason = d.decision.reason.removeprefix(f"left as {d.form}: ")
         return Text(f"left alone: {plain(reason)}", style="yellow")
 
-    lines: list[list[RenderableType]] = [
-        [
-            d.module or d.site,
-            d.form,
-            f"{d.spec.num_groups}×{d.spec.num_channels}",
-            f"{d.spec.epsilon:g}",
-            d.spec.dtype,
-            str(d.spec.activation),
-            d.source,
-            verdict(d),
-        ]
-        for d in decisions
-    ]
-    columns = ("site", "form", "groups", "epsilon", "dtype", "activation", "source", heading)
-    return table("", columns, lines)
+    def facts(d: "SiteDecision") -> dict[str, str]:
+        return {
+            "site": d.module or d.site,
+            "form": d.form,
+            "groups": f"{d.spec.num_groups}×{d.spec.num_channels}",
+            "epsilon": f"{d.spec.epsilon:g}",
+            "dtype": d.spec.dtype,
+            "activation": str(d.spec.activation),
+            "source": d.source,
+        }
+
+    lines: list[list[RenderableType]] = [[*(facts(d)[c] for c in columns), verdict(d)] for d in decisions]
+    return table("", (*columns, heading), lines)
+
+
+_COLUMNS = ("site", "form", "groups", "epsilon", "dtype", "activation", "source")
+_NARROW = ("site", "form", "groups", "activation")

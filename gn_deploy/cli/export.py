@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
+from gn_deploy.cli.base import Answer, Json, NoVerify, show_sites, site_rows, terminal
 
 
 def export(
@@ -31,8 +31,7 @@ def export(
     count = plural(len(found.sites), "GroupNorm")
     checked = "not checked" if no_verify else "checked against the module"
     console.print(f"{out}: opset {version}, {count}, {checked}")
-    if exported.decisions:
-        console.print(site_table(exported.decisions, "written as"))
+    show_sites(exported.decisions, "written as", console)
     asked_nobody = {"decision": None}  # without a target there is none
     document = {
         "recipe": recipe,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, site_rows, site_table, terminal
+from gn_deploy.cli.base import Answer, Json, show_sites, site_rows, terminal
 
 
 def inspect(
@@ -24,8 +24,7 @@ def inspect(
         found = api.inspect(model, target)
     opset = found.model.opset_imports.get("")
     console.print(f"{model}: {plural(len(found.sites), 'GroupNorm')}, opset {opset}")
-    if found.decisions:
-        console.print(site_table(found.decisions, f"{target} takes it as"))
+    show_sites(found.decisions, f"{target} takes it as", console)
     for site in found.sites:
         for note in site.notes:
             console.print(f"note: {plain(site.name)}: {plain(note)}", style="yellow")

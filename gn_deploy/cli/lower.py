@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, NoVerify, site_rows, site_table, terminal
+from gn_deploy.cli.base import Answer, Json, NoVerify, show_sites, site_rows, terminal
 from gn_deploy.errors import InputError
 
 
@@ -50,8 +50,7 @@ def lower(
         + (f"opset {before} -> {after}" if before != after else f"opset {after}")
         + (f", {lowered.precision}" if lowered.precision else "")
     )
-    if lowered.decisions:
-        console.print(site_table(lowered.decisions, "written as"))
+    show_sites(lowered.decisions, "written as", console)
     document = {
         "target": str(wanted),
         "out": str(out),

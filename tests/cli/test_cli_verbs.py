@@ -113,6 +113,23 @@ def test_text_goes_to_stderr_and_nothing_to_stdout(cli: Cli, saved: Saved) -> No
     assert "\x1b" not in ended.err  # not a terminal: no colours, no progress
 
 
+def test_a_narrow_terminal_shows_fewer_columns_whole(here: Cli, saved: Saved, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = saved(name="encoder.down.0.norm")
+    assert "float32" in here("inspect", path.name).err
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = here("inspect", path.name, "-t", "tensorrt").err
+    assert max(map(len, shown.splitlines())) <= 80
+    assert re.search(r"^encoder\.down\.0\.norm +native +2×4 +none +already written as native", shown, re.MULTILINE)
+    assert "dtype, epsilon, source: in a wider terminal, or with --json" in shown
+
+
+@pytest.mark.parametrize("columns", ["many", "0", "-5", "1e3"])
+def test_a_width_that_is_none_is_passed_over(columns: str, cli: Cli, saved: Saved) -> None:
+    ended = cli("inspect", saved().name, env={"COLUMNS": columns})
+    assert ended.code == 0
+    assert "float32" in ended.err
+
+
 def test_colours_on_a_terminal_unless_no_color(saved: Saved) -> None:
     """A pseudo-terminal as stderr, as a person has it."""
 

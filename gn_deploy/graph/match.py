@@ -71,7 +71,7 @@ class Match:
 
     @property
     def nodes(self) -> tuple[ir.Node, ...]:
-        return tuple(key for key in self.bindings if isinstance(key, ir.Node))
+        return _nodes(self.bindings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,18 +93,22 @@ def match(pattern: Pattern, value: ir.Value, facts: Facts) -> Match | Miss:
     return Miss(search.progress, search.reason)
 
 
+def _nodes(bindings: Bindings) -> tuple[ir.Node, ...]:
+    return tuple(key for key in bindings if type(key) is ir.Node)  # isinstance is slow: a Node is a Protocol
+
+
 class _Search:
     """One search; remembers the deepest failure."""
 
     def __init__(self, facts: Facts) -> None:
         self.facts = facts
-        self.progress = -1
+        self.progress = 0
         self.reason = "nothing was tried"
+        self._deepest = -1
 
     def miss(self, bindings: Bindings, reason: str) -> None:
-        depth = sum(isinstance(key, ir.Node) for key in bindings)
-        if depth > self.progress:
-            self.progress, self.reason = depth, reason
+        if len(bindings) > self._deepest:
+            self._deepest, self.progress, self.reason = len(bindings), len(_nodes(bindings)), reason
 
     def solve(self, pattern: Pattern, value: ir.Value, bindings: Bindings) -> Iterator[Bindings]:
         bound = bindings.get(pattern)

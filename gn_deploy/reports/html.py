@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 from gn_deploy.errors import UnavailableError
+from gn_deploy.parity.families import FAMILIES
 from gn_deploy.parity.report import ParityReport, SiteVerdict, Status
 from gn_deploy.reports import summary
 from gn_deploy.reports.advice import next_steps
@@ -116,7 +117,8 @@ def render(report: ParityReport) -> str:
         problems=summary.problems(report),
         steps=next_steps(report),
         plots=plots(report, scale),
-        families=families(report),
+        families=(worst := families(report)),
+        exposes={case: FAMILIES[name].exposes for case in worst if (name := case.removeprefix("probe ")) in FAMILIES},
         scale=scale,
         s=summary,
     )

@@ -147,5 +147,6 @@ def _moved(array: Array, dtype: str, rng: np.random.Generator) -> Array:
     if array.ndim < MOVABLE_AXES or array.dtype.name not in FORMATS:
         return array
     step = 2 * FORMATS[coarser(dtype, array.dtype.name)].u
-    moved = array.astype(np.float64) * np.where(rng.integers(0, 2, array.shape, np.bool_), 1 + step, 1 - step)
-    return np.asarray(moved, array.dtype)
+    up = np.unpackbits(np.frombuffer(rng.bytes(-(-array.size // 8)), np.uint8), count=array.size).reshape(array.shape)
+    number = array.dtype.type
+    return np.asarray(array * (up * number(2 * step) + number(1 - step)), array.dtype)

@@ -6,16 +6,26 @@ from typing import NamedTuple
 import numpy as np
 import onnx_ir as ir
 
+from gn_deploy.affine import per_channel
 from gn_deploy.decision import Accepted, Decision, Rejected
-from gn_deploy.forms.base import DTYPES, known_rank
+from gn_deploy.forms.base import (
+    DTYPES,
+    Applied,
+    GroupNormSite,
+    NearMiss,
+    Parameter,
+    complete,
+    dtype_name,
+    known_rank,
+)
 from gn_deploy.graph.dims import Dim, product
 from gn_deploy.graph.facts import Facts
-from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Scalar, Through
+from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Scalar, Through, match
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import narrows
+from gn_deploy.views import GroupView, group_views, narrows
 
-ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
+_ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
 _SHAPED = "Reshape Expand Unsqueeze Squeeze Cast Identity"  # what exporters put around a mean or a variance
 
 
@@ -50,8 +60,8 @@ _OWN = Mean(VIEW)  # a variance may take the mean again, and spell it in another
 _OWN_MEAN = _shaped(_OWN.pattern)
 _OF_SQUARE = Mean(_square(Op("Sub", (VIEW, _OWN_MEAN))))
 _RAW = Mean(_square(VIEW))
-ONE_PASS = Op("Sub", (_RAW.pattern, _square(_OWN_MEAN)))
-_GUARDED = Either((ONE_PASS, Op("Max", (ONE_PASS, Scalar(0.0))), Op("Relu", (ONE_PASS,))))
+_ONE_PASS = Op("Sub", (_RAW.pattern, _square(_OWN_MEAN)))
+_GUARDED = Either((_ONE_PASS, Op("Max", (_ONE_PASS, Scalar(0.0))), Op("Relu", (_ONE_PASS,))))
 VARIANCE = _shaped(Either((_OF_SQUARE.pattern, _GUARDED)))
 EPSILON = Scalar()
 _SHIFTED = Op("Add", (VARIANCE, EPSILON))
@@ -59,7 +69,55 @@ STD = Either((Op("Sqrt", (_SHIFTED,)), Op("Pow", (_SHIFTED, Scalar(0.5)))))
 RSTD = Either((Op("Reciprocal", (STD,)), Op("Div", (Scalar(1.0), STD)), Op("Pow", (_SHIFTED, Scalar(-0.5)))))
 
 
-def reduced_axes(found: Match, facts: Facts) -> tuple[int, ...] | Rejected:
+def read_statistics(
+    form: str,
+    pattern: Pattern,
+    node: ir.Node,
+    facts: Facts,
+    *,
+    telling: int,
+    scale: Pattern | None = None,
+    bias: Pattern | None = None,
+) -> GroupNormSite | NearMiss | None:
+    """The site whose result, or normalized value, ``node`` computes as ``pattern`` says.
+
+    ``scale`` and ``bias`` are the parts of the pattern that hold them, when it applies any. A miss is worth a word from
+    ``telling`` matched nodes on.
+    """
+    found = match(pattern, node.outputs[0], facts)
+    name = node.name or str(node.outputs[0].name)
+    if not isinstance(found, Match):
+        return NearMiss(name, form, found.reason, found.progress) if found.progress >= telling else None
+    axes, shape, epsilon = _reduced_axes(found, facts), facts.shape(found[VIEW]), facts.scalar(found[EPSILON])
+    if isinstance(axes, Rejected) or shape is None or epsilon is None:
+        reason = axes.reason if isinstance(axes, Rejected) else "the shape or epsilon is not known"
+        return NearMiss(name, form, reason, len(found.nodes))
+
+    def applied(view: GroupView) -> Applied | Rejected:
+        held: list[Parameter | None] = []
+        for part in (scale, bias):
+            operand = None if part is None else found.get(part)
+            told = None if operand is None else per_channel(operand, shape, view, facts)
+            if operand is not None and told is None:
+                return Rejected(f"'{operand.name}' is not one number per channel")
+            held.append(told)
+        return held[0], held[1]
+
+    return complete(
+        form,
+        node,
+        group_views(found[VIEW], axes, facts),
+        facts,
+        epsilon=epsilon,
+        stash=dtype_name(facts.dtype(found[VIEW])),
+        nodes=found.nodes,
+        applied=applied,
+        notes=(_ONE_PASS_NOTE,) if found.get(_ONE_PASS) is not None else (),
+        progress=len(found.nodes),
+    )
+
+
+def _reduced_axes(found: Match, facts: Facts) -> tuple[int, ...] | Rejected:
     """The axes that mean and variance are both taken over, in the view's numbering."""
     view = facts.shape(found[VIEW])
     if view is None:

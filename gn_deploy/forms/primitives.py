@@ -4,14 +4,12 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from gn_deploy.decision import Decision, Rejected
+from gn_deploy.decision import Decision
 from gn_deploy.forms.base import (
     DTYPES,
     GroupNormSite,
     NearMiss,
     apply_affine,
-    complete,
-    dtype_name,
     enter,
     grouped,
     leave,
@@ -19,23 +17,18 @@ from gn_deploy.forms.base import (
 )
 from gn_deploy.forms.base_statistics import (
     CENTERED,
-    EPSILON,
-    ONE_PASS,
-    ONE_PASS_NOTE,
     RSTD,
     STD,
-    VIEW,
     cast,
     elementary,
     elementary_opset,
-    reduced_axes,
+    read_statistics,
     statistics,
 )
 from gn_deploy.graph.facts import Facts
-from gn_deploy.graph.match import Either, Match, Op, match
+from gn_deploy.graph.match import Either, Op
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import group_views
 
 _TELLING = 3  # nodes matched from which a miss is worth a word: x - ReduceMean(x), divided or multiplied
 NORMALIZED = Either((Op("Div", (CENTERED, STD)), Op("Mul", (CENTERED, RSTD))))
@@ -48,27 +41,7 @@ class Primitives:
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         if node.domain or not _starts_centered(node):
             return None
-        found = match(NORMALIZED, node.outputs[0], facts)
-        name = node.name or str(node.outputs[0].name)
-        if not isinstance(found, Match):
-            return NearMiss(name, self.name, found.reason, found.progress) if found.progress >= _TELLING else None
-        axes = reduced_axes(found, facts)
-        if isinstance(axes, Rejected):
-            return NearMiss(name, self.name, axes.reason, len(found.nodes))
-        epsilon = facts.scalar(found[EPSILON])
-        assert epsilon is not None, "the pattern asks for a constant"
-        one_pass = found.get(ONE_PASS) is not None
-        return complete(
-            self.name,
-            node,
-            group_views(found[VIEW], axes, facts),
-            facts,
-            epsilon=epsilon,
-            stash=dtype_name(facts.dtype(found[VIEW])),
-            nodes=found.nodes,
-            notes=(ONE_PASS_NOTE,) if one_pass else (),
-            progress=len(found.nodes),
-        )
+        return read_statistics(self.name, NORMALIZED, node, facts, telling=_TELLING)
 
     def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
         spec, x = site.spec, enter(site, builder)

@@ -4,39 +4,30 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from gn_deploy.affine import per_channel
-from gn_deploy.decision import Decision, Rejected
+from gn_deploy.decision import Decision
 from gn_deploy.forms.base import (
     DTYPES,
-    Applied,
     GroupNormSite,
     NearMiss,
-    Parameter,
-    complete,
-    dtype_name,
     enter,
     leave,
     parameter,
     ungrouped,
 )
 from gn_deploy.forms.base_statistics import (
-    EPSILON,
     MEAN,
-    ONE_PASS,
-    ONE_PASS_NOTE,
     RSTD,
     VIEW,
     cast,
     elementary,
     elementary_opset,
-    reduced_axes,
+    read_statistics,
     statistics,
 )
 from gn_deploy.graph.facts import Facts
-from gn_deploy.graph.match import Any, Either, Match, Op, match
+from gn_deploy.graph.match import Any, Either, Op
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import GroupView, group_views
 
 SCALE, BIAS = Any(), Any()
 FACTOR = Either((Op("Mul", (RSTD, SCALE)), RSTD))
@@ -56,38 +47,7 @@ class StatisticsAffine:
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         if node.domain or not _has_product(node):
             return None
-        found = match(RESULT, node.outputs[0], facts)
-        name = node.name or str(node.outputs[0].name)
-        if not isinstance(found, Match):
-            return NearMiss(name, self.name, found.reason, found.progress) if found.progress >= _TELLING else None
-        axes = reduced_axes(found, facts)
-        if isinstance(axes, Rejected):
-            return NearMiss(name, self.name, axes.reason, len(found.nodes))
-        epsilon, shape = facts.scalar(found[EPSILON]), facts.shape(found[VIEW])
-        assert epsilon is not None, "the pattern asks for a constant"
-        assert shape is not None, "reduced_axes asks for the shape"
-
-        def applied(view: GroupView) -> Applied | Rejected:
-            held: list[Parameter | None] = []
-            for operand in (found.get(SCALE), found.get(BIAS)):
-                told = None if operand is None else per_channel(operand, shape, view, facts)
-                if operand is not None and told is None:
-                    return Rejected(f"'{operand.name}' is not one number per channel")
-                held.append(told)
-            return held[0], held[1]
-
-        return complete(
-            self.name,
-            node,
-            group_views(found[VIEW], axes, facts),
-            facts,
-            epsilon=epsilon,
-            stash=dtype_name(facts.dtype(found[VIEW])),
-            nodes=found.nodes,
-            applied=applied,
-            notes=(ONE_PASS_NOTE,) if found.get(ONE_PASS) is not None else (),
-            progress=len(found.nodes),
-        )
+        return read_statistics(self.name, RESULT, node, facts, telling=_TELLING, scale=SCALE, bias=BIAS)
 
     def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
         spec, x = site.spec, enter(site, builder)

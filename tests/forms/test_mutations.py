@@ -23,7 +23,7 @@ from tests.forms.writing import affine, write
 Pick = Callable[[int], int]
 """A number below its argument."""
 Values = dict[str, np.ndarray]
-WRITTEN = ("native", "instance_norm", "layer_norm", "primitives")
+WRITTEN = ("native", "instance_norm", "layer_norm", "primitives", "statistics_affine")
 OTHER_OP = {
     "Mul": ("Add", "Div", "Sub"),
     "Add": ("Mul", "Sub", "Max"),

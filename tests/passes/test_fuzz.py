@@ -122,7 +122,7 @@ def check(text: str, form: str, plain: bool) -> int:
 @settings(max_examples=40, deadline=None)
 @given(
     text=networks(),
-    form=st.sampled_from(["native", "instance_norm", "layer_norm", "primitives"]),
+    form=st.sampled_from(["native", "instance_norm", "layer_norm", "primitives", "statistics_affine"]),
     plain=st.booleans(),
 )
 def test_networks_keep_their_numbers(text: str, form: str, plain: bool) -> None:

@@ -134,7 +134,7 @@ def reason(verdict: Verdict) -> str:
     meaning = verdict.reason or MEANINGS[verdict.status]
     if isinstance(verdict, SiteVerdict) and verdict.metrics is not None and verdict.status is not Status.PASS:
         peak = error(verdict)
-        size = "NaN or infinity" if math.isinf(peak) else f"{ratio(peak)} times the bound"
+        size = "NaN or infinity" if not math.isfinite(peak) else f"{ratio(peak)} times the bound"
         return f"{size} on case '{verdict.case}': {meaning}"
     if verdict.reason:
         return verdict.reason

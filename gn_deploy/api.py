@@ -62,6 +62,7 @@ def find(source: Source) -> "list[GroupNormSite]":
     """Every Group Normalization of a model, in graph order, with the activation that follows as part of its spec.
 
     ``source`` is a path, a ModelProto, an onnx_ir.Model or a torch ONNXProgram, and is not changed.
+    Raises InputError for a file that is no valid model.
     """
     return list(inspect(source).sites)
 
@@ -120,7 +121,8 @@ def export(
 
     ``dynamic`` is True (batch and spatial sizes free where the module allows it), False, or {input: {axis: name}}.
     With ``verify`` the written model is judged against the module in float64, end to end and site by site; one that
-    differs raises ParityError and is not written.
+    differs raises ParityError and is not written. Weights are shared with the module, not copied.
+    Raises InputError when the module cannot be exported, UnavailableError when torch is not installed.
     """
     from gn_deploy.exporters.recipe import Recipe, load_recipe
     from gn_deploy.exporters.torch import export as export_module
@@ -212,11 +214,14 @@ def compare(
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
 
-    The truth is ``a``'s specs
-    and parameters in float64 and two passes, fed what the runtime really received. ``runtimes`` run ``b``; without
-    any it is the two-pass evaluation of the ONNX standard, which judges what is written and not who runs it.
-    ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions.
-    ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
+    1. The truth is ``a``'s specs and parameters in float64 and two passes, fed what the runtime really received.
+    2. ``runtimes`` run ``b``; without any it is the two-pass evaluation of the ONNX standard, which judges what is
+       written and not who runs it. One that is absent or fails is told in the report, which then has not held.
+    3. ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions by name.
+    4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
+    5. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
+
+    Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
     from gn_deploy.parity.cases import from_files, input_specs
     from gn_deploy.parity.harness import REFERENCE_RUNTIME

@@ -1,5 +1,6 @@
 """The five public verbs, as a user of the library calls them."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -133,3 +134,14 @@ def test_public_names_are_all_there() -> None:
         assert getattr(gn, name) is not None
     with pytest.raises(AttributeError):
         gn.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize("target", ["onnx", "tensorrt", "tensorrt@10.8", "openvino", "onnx+primitives", "onnx+layer_norm"])
+def test_lowering_twice_is_lowering_once(target: str, model: ir.Model, tmp_path: Path) -> None:
+    paths = [tmp_path / f"{turn}.onnx" for turn in "abc"]
+    gn.lower(model, target, out=paths[0], verify=False)
+    for source, out in pairwise(paths):
+        again = gn.lower(source, target, out=out)
+        assert [(bool(d.decision), d.wrote) for d in again.decisions] == [(True, None)]
+    assert paths[1].read_bytes() == paths[2].read_bytes()
+    assert [n.op_type for n in onnx.load(paths[0]).graph.node] == [n.op_type for n in onnx.load(paths[2]).graph.node]

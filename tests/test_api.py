@@ -136,7 +136,7 @@ def test_public_names_are_all_there() -> None:
         gn.nothing  # noqa: B018
 
 
-@pytest.mark.parametrize("target", ["onnx", "tensorrt", "tensorrt@10.8", "openvino", "onnx+primitives", "onnx+layer_norm"])
+@pytest.mark.parametrize("target", ["onnx", "tensorrt", "tensorrt@10.8", "onnx+primitives", "onnx+layer_norm"])
 def test_lowering_twice_is_lowering_once(target: str, model: ir.Model, tmp_path: Path) -> None:
     paths = [tmp_path / f"{turn}.onnx" for turn in "abc"]
     gn.lower(model, target, out=paths[0], verify=False)

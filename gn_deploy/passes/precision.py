@@ -123,7 +123,7 @@ class _Writer:
             node.attributes["to"] = ir.AttrInt64("to", int(own))
         for output in node.outputs:
             if output.dtype in _FLOATS:
-                output.dtype = own
+                output.type = ir.TensorType(own)  # a clone shares its types with the model it came from
 
     def outputs(self) -> None:
         for i, (value, dtype) in enumerate(self.fixed.items()):

@@ -68,6 +68,13 @@ def test_half_precision_keeps_the_answer_and_what_half_cannot_hold(model: onnx.M
     assert np.abs(actual - expected).max() > 0
 
 
+def test_the_model_given_keeps_its_types(model: onnx.ModelProto) -> None:
+    source = ir.from_proto(onnx.shape_inference.infer_shapes(model))
+    before = ir.to_proto(source).SerializeToString()
+    gn.lower(source, "tensorrt:fp16")
+    assert ir.to_proto(source).SerializeToString() == before
+
+
 def test_twice_is_once(model: onnx.ModelProto) -> None:
     once = gn.lower(model, "tensorrt:fp16").model
     twice = gn.lower(once, "tensorrt:fp16").model

@@ -96,6 +96,8 @@ def headline(report: ParityReport) -> str:
     broken = {v.site for v in report.sites if v.status.broken}
     if not sites:
         return f"No GroupNorm to judge, and the models differ on {plural(len(ran(report)), 'runtime')}."
+    if not broken and report.unjudged:
+        return f"{scope}: nothing vouches for {len(report.unjudged)} of them."
     if not broken:
         return f"{scope}: every GroupNorm held, but something else broke."
     where = f", worst: {place(peak)} on {peak.runtime}" if peak and peak.status.broken else ""
@@ -118,6 +120,8 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
         for (runtime, status, _), same in alike.items()
     ]
     found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
+    blind = "judged neither in itself nor through an output of the network"
+    found += [(text, Status.NOTRUN, blind) for text in report.unjudged]
     told = {v.runtime for v in judged(report) if v.status.broken}
     found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
     return found

@@ -164,3 +164,11 @@ def test_families_are_the_worst_of_every_site(held: ParityReport) -> None:
     for case, row in table.items():
         for runtime, value in row.items():
             assert value == max(v.cases[case] for v in held.sites if v.runtime == runtime)
+
+
+def test_a_groupnorm_that_nothing_vouches_for_is_named(held: ParityReport) -> None:
+    blind = replace(held, outputs=(), unpaired=("down.1.norm2: no counterpart",))
+    assert not blind.held
+    assert "nothing vouches for 1 of them" in summary.headline(blind)
+    assert "down.1.norm2: no counterpart" in shown(blind)
+    assert any("neither in itself nor through an output" in why for _, _, why in summary.problems(blind))

@@ -110,7 +110,10 @@ def place(site: SiteVerdict) -> str:
 
 
 def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
-    """(where, status, why) of everything broken, for the reader who wants to know only that; alike things once."""
+    """(where, status, why) of everything broken, for the reader who wants to know only that; alike things once.
+
+    When nothing is, what was left unjudged: it keeps a report from being held.
+    """
     alike: dict[tuple[str, Status, str], list[SiteVerdict]] = {}
     for v in report.sites:
         if v.status.broken:
@@ -120,10 +123,11 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
         for (runtime, status, _), same in alike.items()
     ]
     found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
-    blind = "judged neither in itself nor through an output of the network"
-    found += [(text, Status.NOTRUN, blind) for text in report.unjudged]
     told = {v.runtime for v in judged(report) if v.status.broken}
     found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
+    if not found:
+        blind = "judged neither in itself nor through an output of the network"
+        found = [(text, Status.NOTRUN, blind) for text in report.unjudged]
     return found
 
 

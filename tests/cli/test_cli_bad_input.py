@@ -102,12 +102,12 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("wrong", EXPECTED)
-def test_a_bad_file_is_refused(wrong: str, cli: Cli, tmp_path: Path) -> None:
+def test_a_bad_file_is_refused(wrong: str, here: Cli, tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
     _bad(folder / "bad.onnx")[wrong]()
     before = sorted(p.name for p in folder.iterdir())
-    said = refused(cli("inspect", "in/bad.onnx"))
+    said = refused(here("inspect", "in/bad.onnx"))
     assert EXPECTED[wrong] in said
     assert sorted(p.name for p in folder.iterdir()) == before
 
@@ -119,14 +119,16 @@ def test_every_verb_refuses_a_missing_file_alike(verb: str, here: Cli, tmp_path:
     assert not list(tmp_path.iterdir())
 
 
-def test_no_groupnorm_is_a_fine_answer_for_inspect_and_nothing_to_lower(cli: Cli, saved: Saved, tmp_path: Path) -> None:
+def test_no_groupnorm_is_a_fine_answer_for_inspect_and_nothing_to_lower(
+    here: Cli, saved: Saved, tmp_path: Path
+) -> None:
     path = saved(op="Relu")
-    seen = cli("inspect", path.name, "--json")
+    seen = here("inspect", path.name, "--json")
     assert seen.code == 0
     assert seen.document["sites"] == []
-    assert "no GroupNorm" in refused(cli("lower", path.name, "-t", "onnx", "-o", "out.onnx"))
+    assert "no GroupNorm" in refused(here("lower", path.name, "-t", "onnx", "-o", "out.onnx"))
     assert not (tmp_path / "out.onnx").exists()
-    forced = cli("lower", path.name, "-t", "onnx", "-o", "out.onnx", "--force", "--json")
+    forced = here("lower", path.name, "-t", "onnx", "-o", "out.onnx", "--force", "--json")
     assert forced.code == 0
     assert forced.document["summary"] == {"sites": 0, "rewritten": 0, "kept": 0}
     assert onnx.load(tmp_path / "out.onnx").graph.node[0].op_type == "Relu"
@@ -251,12 +253,12 @@ def test_a_recipe_that_fails(source: str, expected: str, here: Cli, tmp_path: Pa
     assert not (tmp_path / "o.onnx").exists()
 
 
-def test_a_runtime_that_is_not_installed_is_never_skipped_silently(cli: Cli, saved: Saved) -> None:
+def test_a_runtime_that_is_not_installed_is_never_skipped_silently(here: Cli, saved: Saved) -> None:
     path = saved()
-    said = refused(cli("parity", path.name, path.name, "--runtime", "tensorrt"), 3)
+    said = refused(here("parity", path.name, path.name, "--runtime", "tensorrt"), 3)
     assert "tensorrt" in said
-    assert "tensorrt" in refused(cli("doctor", "--require", "tensorrt"), 3)
-    assert "did you mean" in refused(cli("doctor", "--require", "tensorr"), 2)
+    assert "tensorrt" in refused(here("doctor", "--require", "tensorrt"), 3)
+    assert "did you mean" in refused(here("doctor", "--require", "tensorr"), 2)
 
 
 def test_our_own_bug_says_so_and_keeps_the_traceback_for_debug(

@@ -124,8 +124,11 @@ def test_a_narrow_terminal_shows_fewer_columns_whole(here: Cli, saved: Saved, mo
 
 
 @pytest.mark.parametrize("columns", ["many", "0", "-5", "1e3"])
-def test_a_width_that_is_none_is_passed_over(columns: str, cli: Cli, saved: Saved) -> None:
-    ended = cli("inspect", saved().name, env={"COLUMNS": columns})
+def test_a_width_that_is_none_is_passed_over(
+    columns: str, here: Cli, saved: Saved, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    ended = here("inspect", saved().name)
     assert ended.code == 0
     assert "float32" in ended.err
 
@@ -239,3 +242,14 @@ def test_a_broken_model_is_never_called_held_by_its_shape(tmp_path: Path, capfd:
         (tmp_path / name).write_bytes(model(channels=channels).SerializeToString())
     assert run(["parity", str(tmp_path / "a.onnx"), str(tmp_path / "b.onnx")]) == 2
     assert "input 'x'" in capfd.readouterr().err
+
+
+def test_the_next_command_runs_where_the_shell_does_not_find_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from gn_deploy.cli.demo import _program
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told = subprocess.run([*_program(), "--version"], capture_output=True, text=True, env=environment(), check=True)
+    assert told.stdout.startswith("gn-deploy ")
+    (tmp_path / "gn-deploy").write_text("#!/bin/sh")
+    (tmp_path / "gn-deploy").chmod(0o755)
+    assert _program() == ["gn-deploy"]

@@ -244,7 +244,7 @@ def test_a_broken_model_is_never_called_held_by_its_shape(tmp_path: Path, capfd:
     assert "input 'x'" in capfd.readouterr().err
 
 
-def test_the_next_command_runs_where_the_shell_does_not_find_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_next_command_runs_in_a_fresh_clone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from gn_deploy.cli.demo import _program
 
     monkeypatch.setenv("PATH", str(tmp_path))

@@ -84,7 +84,7 @@ def _nodes(body: ir.Graph) -> Iterator[ir.Node]:
     while stack:
         for node in stack.pop():
             yield node
-            for attribute in node.attributes.values():
+            for attribute in node.attributes.data.values():  # the dict itself: its wrapper is a tenth of a find
                 if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
                     stack.append(attribute.as_graph())
                 elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():

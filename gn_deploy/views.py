@@ -42,15 +42,16 @@ class GroupView:
 
     def axes_of(self, count: int, shape: Shape) -> range | None:
         """The axes of another view of the same elements that together hold the ``count`` channels, or groups."""
+        wanted = Dim(count)
         if self.channel_axis == -1:
             for start in range(len(shape) - 1, 0, -1):
-                if product(shape[start:]) == Dim(count):
+                if product(shape[start:]) == wanted:
                     return range(start, len(shape))
             return None
         if not shape or shape[0] != self.batch:
             return None
         for stop in range(2, len(shape) + 1):
-            if product(shape[1:stop]) == Dim(count):
+            if product(shape[1:stop]) == wanted:
                 return range(1, stop)
         return None
 

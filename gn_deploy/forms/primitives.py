@@ -62,9 +62,11 @@ def _starts_centered(node: ir.Node) -> bool:
     """A quick look that spares nearly every Mul and Div of a graph the search."""
     if node.inputs[0] is node.inputs[-1]:
         return False  # a square
-    values = node.inputs[:1] if node.op_type == "Div" else node.inputs
-    producers = (v.producer() for v in values if v is not None)
-    return any(p is not None and p.op_type == "Sub" for p in producers)
+    for value in node.inputs[:1] if node.op_type == "Div" else node.inputs:
+        producer = None if value is None else value.producer()
+        if producer is not None and producer.op_type == "Sub":
+            return True
+    return False
 
 
 FORM = Primitives()

@@ -22,7 +22,8 @@ class Dim:
         return None if self.symbols else self.coefficient
 
     def __mul__(self, other: "Dim") -> "Dim":
-        return Dim(self.coefficient * other.coefficient, tuple(sorted(self.symbols + other.symbols)))
+        symbols = self.symbols + other.symbols
+        return Dim(self.coefficient * other.coefficient, tuple(sorted(symbols)) if len(symbols) > 1 else symbols)
 
     def divided_by(self, other: "Dim") -> "Dim | None":
         """The exact quotient, or None when it cannot be proved to be a whole number."""
@@ -60,10 +61,11 @@ def parse(text: str) -> Dim:
 
 
 def product(dims: Iterable[Dim]) -> Dim:
-    total = Dim(1)
+    coefficient, symbols = 1, list[str]()
     for dim in dims:
-        total = total * dim
-    return total
+        coefficient *= dim.coefficient
+        symbols += dim.symbols
+    return Dim(coefficient, tuple(sorted(symbols)))
 
 
 def spelled(shape: Iterable[Dim]) -> str:

@@ -121,7 +121,7 @@ def _status(over: float, ratio: float, override: Override | None) -> tuple[Statu
     told = f"{ratio:.3g} times the noise that rounding makes in the reference"
     if ratio <= WARN_RATIO:
         return Status.WARN, told
-    return Status.FAIL, f"{told}: where the GroupNorms hold, look at other operators and their weights"
+    return Status.FAIL, f"{told}: if every GroupNorm holds, the cause is another operator or its weights"
 
 
 def decisions(got: Array, want: Array, runs: Array) -> tuple[Status, str]:

@@ -162,7 +162,7 @@ class ParityReport:
         return "held" if self.held else "broken"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for strict JSON: enums as their words, NaN and Inf as None, no clock."""
+        """Plain data for strict JSON: enums as their words, NaN as None, infinity as "inf" or "-inf", no clock."""
         plain: dict[str, Any] = _plain(asdict(self))
         for runtime in plain["runtimes"]:
             del runtime["seconds"]
@@ -192,7 +192,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return str(value)
     if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None
+        return float(value) if math.isfinite(value) else None if math.isnan(value) else str(float(value))
     return value
 
 
@@ -209,5 +209,5 @@ def _row(kind: type[T], data: Mapping[str, Any]) -> T:
     return kind(**{k: _number(v) if k in numbers else v for k, v in values.items()})
 
 
-def _number(value: float | None) -> float:
+def _number(value: float | str | None) -> float:
     return math.nan if value is None else float(value)

@@ -17,7 +17,7 @@ Top level (``schema_version`` 1)::
 
 ``status`` is one of pass, unstable, fail, nan, crash, notrun, warn. ``metrics`` is null when nothing was measured, else
 {error_over_bound, max_abs, rel_l2, cosine, max_ulp, slope, offset}; ``error_over_bound`` at most 1 is a pass.
-JSON has no NaN and no infinity: such a number is null, and the status says what happened.
+JSON has no NaN and no infinity: NaN is null, infinity the word "inf" or "-inf", and the status says what happened.
 """
 
 import json

@@ -50,8 +50,9 @@ def test_json_is_strict_and_comes_back() -> None:
     assert "3.5" not in text  # seconds: a clock
     data = json.loads(text)
     assert data["schema_version"] == 1
-    assert data["outputs"][0]["metrics"]["error_over_bound"] is None
+    assert data["outputs"][0]["metrics"]["error_over_bound"] == "inf"
     back = ParityReport.from_dict(data)
+    assert back.outputs == report.outputs
     assert json.dumps(back.to_dict()) == text
     assert back.sites[0].metrics is not None
     assert math.isnan(back.sites[0].metrics.slope)

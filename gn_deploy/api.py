@@ -1,7 +1,7 @@
 """The five public verbs: find, lower, export, build, compare."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,20 +64,16 @@ def find(source: Source) -> "list[GroupNormSite]":
     ``source`` is a path, a ModelProto, an onnx_ir.Model or a torch ONNXProgram, and is not changed.
     Raises InputError for a file that is no valid model.
     """
-    return list(inspect(source).sites)
+    return list(_sites(source).sites)
 
 
 def inspect(source: Source, target: str | Target = "onnx") -> Inspection:
     """What ``find`` finds, with the look-alikes that were left alone and what ``lower`` for ``target`` would do."""
-    from gn_deploy.passes.fuse_activation import fuse_activation
     from gn_deploy.passes.lower import LowerGroupNorm
-    from gn_deploy.sites import find as find_sites
 
     goal = checked_target(target)
-    model = _normalized(source)
-    found = find_sites(model)
-    sites = tuple(fuse_activation(site) for site in found.sites)
-    return Inspection(model, sites, LowerGroupNorm(goal).decide(model, sites), found.near_misses)
+    seen = _sites(source)
+    return replace(seen, decisions=LowerGroupNorm(goal).decide(seen.model, seen.sites))
 
 
 def lower(
@@ -250,6 +246,16 @@ def checked_target(target: str | Target) -> Target:
 
         FORMS.require(goal.form)
     return goal
+
+
+def _sites(source: Source) -> Inspection:
+    """The sites without what would become of them."""
+    from gn_deploy.passes.fuse_activation import fuse_activation
+    from gn_deploy.sites import find as find_sites
+
+    model = _normalized(source)
+    found = find_sites(model)
+    return Inspection(model, tuple(map(fuse_activation, found.sites)), (), found.near_misses)
 
 
 def _place(out: str | Path | None) -> Path | None:

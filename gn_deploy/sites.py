@@ -10,6 +10,7 @@ from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
 from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.graph.io import paused_gc
+from gn_deploy.graph.subgraphs import subgraphs
 from gn_deploy.registry import Unavailable
 
 _DEFAULTS_SINCE = 4  # IR version: before it, every initializer had to be an input as well and none was a default
@@ -84,8 +85,4 @@ def _nodes(body: ir.Graph) -> Iterator[ir.Node]:
     while stack:
         for node in stack.pop():
             yield node
-            for attribute in node.attributes.data.values():  # the dict itself: its wrapper is a tenth of a find
-                if attribute.type == ir.AttributeType.GRAPH and not attribute.is_ref():
-                    stack.append(attribute.as_graph())
-                elif attribute.type == ir.AttributeType.GRAPHS and not attribute.is_ref():
-                    stack.extend(attribute.as_graphs())
+            stack.extend(subgraphs(node))

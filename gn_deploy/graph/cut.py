@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from gn_deploy.errors import InputError
+from gn_deploy.graph.subgraphs import subgraphs
 
 _MAX_NAMED = 3  # names shown in a message before it is cut short
 
@@ -80,12 +81,7 @@ def _as_values(model: ir.Model, given: Sequence[str | ir.Value]) -> list[ir.Valu
 def _needs(node: ir.Node) -> list[ir.Value]:
     """Everything a node reads: its inputs and what its subgraphs take from outside."""
     needed = [v for v in node.inputs if v is not None]
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            needed += _outer(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            needed += [v for graph in attribute.as_graphs() for v in _outer(graph)]
-    return needed
+    return needed + [v for graph in subgraphs(node) for v in _outer(graph)]
 
 
 def _outer(graph: ir.Graph) -> list[ir.Value]:

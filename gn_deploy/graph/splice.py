@@ -6,6 +6,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from gn_deploy.graph.subgraphs import subgraphs
+
 
 class Names:
     """Fresh names for a whole model: its graphs share one scope, so one set serves them all."""
@@ -17,7 +19,7 @@ class Names:
             for node in graph.all_nodes():
                 self._taken.add(node.name or "")
                 self._taken.update(v.name for v in node.outputs if v.name)
-                for inner in _subgraphs(node):
+                for inner in subgraphs(node):
                     self._taken.update(v.name for v in (*inner.inputs, *inner.initializers.values()) if v.name)
 
     def fresh(self, wanted: str) -> str:
@@ -140,13 +142,3 @@ def dying_with(nodes: Iterable[ir.Node]) -> frozenset[ir.Node]:
             dying.add(producer)
             stack.extend(producer.inputs)
     return frozenset(dying)
-
-
-def _subgraphs(node: ir.Node) -> list[ir.Graph]:
-    found: list[ir.Graph] = []
-    for attribute in node.attributes.values():
-        if attribute.type == ir.AttributeType.GRAPH:
-            found.append(attribute.as_graph())
-        elif attribute.type == ir.AttributeType.GRAPHS:
-            found.extend(attribute.as_graphs())
-    return found

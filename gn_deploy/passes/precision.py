@@ -10,6 +10,7 @@ from gn_deploy.errors import InputError
 from gn_deploy.forms.base import DTYPES
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Names
+from gn_deploy.graph.subgraphs import subgraphs
 from gn_deploy.sites import find, opset_of
 from gn_deploy.targets import DTYPES as SUFFIXES
 
@@ -31,7 +32,7 @@ def convert(model: ir.Model, suffix: str) -> str:
     goal = DTYPES[SUFFIXES[suffix]]
     graph = model.graph
     for node in graph:
-        if any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values()):
+        if subgraphs(node):
             raise InputError(
                 f"{node.op_type} '{node.name}' has a body: a model with control flow cannot be written in {suffix} yet",
                 "export it in that type, or leave the suffix away",

@@ -15,7 +15,7 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
 
 from gn_deploy.errors import GnDeployError, InputError, UnavailableError
-from gn_deploy.runtimes.base import Array, RuntimeFailure, one_line
+from gn_deploy.runtimes.base import Array, BuildResult, RuntimeFailure, one_line
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -131,6 +131,16 @@ class ChildSession:
 
     def close(self) -> None:
         self._worker.close()
+
+
+def build_in_child(name: str, model: Path, out: Path, time_limit: float, options: Mapping[str, Any]) -> BuildResult:
+    """``build_here`` of a runtime in a process of its own, which its compiler may abort."""
+    worker = Worker(name, time_limit=time_limit)
+    try:
+        result: BuildResult = worker.ask("building the engine", "build", Path(model), Path(out), **options)
+    finally:
+        worker.close()
+    return result
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:

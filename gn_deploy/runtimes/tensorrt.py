@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
-from gn_deploy.runtimes.child import TIME_LIMIT, Worker
+from gn_deploy.runtimes.child import TIME_LIMIT, build_in_child
 from gn_deploy.runtimes.cuda_driver import gpu
 
 if TYPE_CHECKING:
@@ -45,12 +45,7 @@ class TensorRt:
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
         """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first."""
         self._demand()
-        worker = Worker(self.name, time_limit=time_limit)
-        try:
-            result: BuildResult = worker.ask("building the engine", "build", Path(model), Path(out), **options)
-        finally:
-            worker.close()
-        return result
+        return build_in_child(self.name, model, out, time_limit, options)
 
     def build_here(self, model: Path, out: Path, **options: Any) -> BuildResult:
         """The same in this process, which the parser may abort."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
-from gn_deploy.runtimes.child import TIME_LIMIT, Worker
+from gn_deploy.runtimes.child import TIME_LIMIT, build_in_child
 from gn_deploy.runtimes.cuda_driver import gpu
 
 if TYPE_CHECKING:
@@ -48,12 +48,7 @@ class TensorRtRtx:
         probe = self.probe()
         if not probe.build:
             raise UnavailableError(probe.build.reason)
-        worker = Worker(self.name, time_limit=time_limit)
-        try:
-            result: BuildResult = worker.ask("building the engine", "build", Path(model), Path(out), **options)
-        finally:
-            worker.close()
-        return result
+        return build_in_child(self.name, model, out, time_limit, options)
 
     def build_here(self, model: Path, out: Path, **options: Any) -> BuildResult:
         """The same in this process; no TensorRT-RTX logger may have been made in it before."""

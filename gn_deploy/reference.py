@@ -1,5 +1,6 @@
 """The oracle: Group Normalization in float64 NumPy, two passes, the only reference anything is judged against."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,13 +100,34 @@ def affine(
 
 
 def activate(y: F64, activation: Activation) -> F64:
-    """The activation in float64; SiLU is y * sigmoid(y), exact limits at large |y|."""
-    if activation is Activation.RELU:
-        return np.where(y < 0, 0.0, y)  # keeps NaN
-    if activation is Activation.SILU:
-        with np.errstate(all="ignore"):
-            return np.where(y == -np.inf, 0.0, y / (1.0 + np.exp(-y)))
-    return y
+    """The activation in float64, relatively accurate also where it vanishes; exact limits at infinity, NaN kept."""
+    with np.errstate(all="ignore"):
+        match activation:
+            case Activation.NONE:
+                return y
+            case Activation.RELU:
+                return np.where(y < 0, 0.0, y)
+            case Activation.HARDSWISH:
+                return np.where(y <= -3, 0.0, y * np.minimum((y + 3) / 6, 1))
+            case Activation.SILU:
+                gate = _sigmoid(y)
+            case Activation.GELU:  # erfc, since 1 + erf cancels
+                gate = 0.5 * _erfc(y * -math.sqrt(0.5))
+            case Activation.GELU_TANH:  # (1 + tanh t) / 2 is sigmoid(2 t)
+                gate = _sigmoid(math.sqrt(8 / math.pi) * (y + 0.044715 * y**3))
+            case Activation.MISH:  # tanh(log(1 + e)) is e (e + 2) / (e (e + 2) + 2); in 1 / e it does not overflow
+                e = np.exp(-np.abs(y))
+                gate = np.where(y < 0, e * (e + 2) / (e * (e + 2) + 2), (1 + 2 * e) / (1 + 2 * e + 2 * e * e))
+        return np.where(y == -np.inf, 0.0, y * gate)
+
+
+def _sigmoid(y: F64) -> F64:
+    return 1.0 / (1.0 + np.exp(-y))
+
+
+def _erfc(y: F64) -> F64:
+    """NumPy has none; 0.13 s for a million numbers."""
+    return np.fromiter(map(math.erfc, y.ravel().tolist()), np.float64, y.size).reshape(y.shape)
 
 
 def _grouped(x: ArrayLike, spec: GroupNormSpec, name: str) -> F64:

@@ -1,0 +1,1 @@
+"""What stands around a normalization and belongs to it: the activation that follows."""

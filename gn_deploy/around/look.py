@@ -1,0 +1,38 @@
+"""Looking around a site from the inside out, one thing at a time."""
+
+from collections.abc import Container
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from gn_deploy.around.activation import activation_after
+from gn_deploy.around.casts import with_casts
+from gn_deploy.around.layout import with_transposes
+from gn_deploy.around.modulation import with_modulation
+from gn_deploy.around.residual import with_residual
+from gn_deploy.forms.base import GroupNormSite
+from gn_deploy.graph.facts import Facts
+from gn_deploy.spec import Activation
+
+
+def _with_activation(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
+    found = activation_after(site.output, facts) if site.spec.activation is Activation.NONE else None
+    if found is None:
+        return None
+    activation, nodes = found
+    spec = replace(site.spec, activation=activation)
+    return replace(site, spec=spec, output=nodes[-1].outputs[0], nodes=(*site.nodes, *nodes), inner=site)
+
+
+_INSIDE_OUT = (with_casts, with_modulation, _with_activation, with_transposes, with_residual)
+
+
+def look_around(site: GroupNormSite, facts: Facts, taken: Container[ir.Node]) -> GroupNormSite:
+    """The site with everything around it that can be proved to belong to it; ``taken`` nodes are others' already."""
+    if site.invalid:
+        return site
+    for look in _INSIDE_OUT:
+        wider = look(site, facts)
+        if wider is not None and not any(node in taken for node in wider.nodes if node not in site.nodes):
+            site = wider
+    return site

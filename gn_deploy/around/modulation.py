@@ -1,0 +1,70 @@
+"""Adaptive Group Normalization: y * (1 + s) + t with a scale and a shift per sample and channel (FiLM)."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from gn_deploy.affine import sole_consumer
+from gn_deploy.forms.base import GroupNormSite
+from gn_deploy.graph.dims import Dim
+from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.spec import Activation
+
+
+def with_modulation(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
+    """The site with the Mul by 1 + s, the Add of t, or both, that follow; None when neither is there.
+
+    s and t are (N, C, 1, ...), computed at run time; anything that differs along a spatial axis (SpatialNorm) is not.
+    """
+    if site.spec.activation is not Activation.NONE or site.spec.scale_shift:
+        return None
+    operands = dict(site.operands)
+    nodes: list[ir.Node] = []
+    y = site.output
+    if (node := _reader(y, "Mul", site)) is not None:
+        gain = _other(node, y)
+        told = None if gain is None else _one_plus(gain, site, facts)
+        if told is not None:
+            operands["modulation_scale"], adding = told
+            nodes += [*adding, node]
+            y = node.outputs[0]
+    if (node := _reader(y, "Add", site)) is not None:
+        shift = _other(node, y)
+        if shift is not None and _per_sample(shift, site, facts):
+            operands["modulation_shift"] = shift
+            nodes.append(node)
+            y = node.outputs[0]
+    if not nodes:
+        return None
+    spec = replace(site.spec, scale_shift=True)
+    return replace(site, spec=spec, output=y, nodes=(*site.nodes, *nodes), operands=operands, inner=site)
+
+
+def _reader(value: ir.Value, op_type: str, site: GroupNormSite) -> ir.Node | None:
+    node = sole_consumer(value)
+    fits = node is not None and node.op_type == op_type and is_plain(node) and node.graph is site.graph
+    return node if fits else None
+
+
+def _other(node: ir.Node, value: ir.Value) -> ir.Value | None:
+    return node.inputs[1] if node.inputs[0] is value else node.inputs[0]
+
+
+def _one_plus(gain: ir.Value, site: GroupNormSite, facts: Facts) -> tuple[ir.Value, tuple[ir.Node, ...]] | None:
+    """s and the nodes of their own that add one to it."""
+    node = gain.producer()
+    if node is None or node.op_type != "Add" or not is_plain(node) or len(node.inputs) != 2:
+        return None
+    for s, one in (node.inputs, reversed(node.inputs)):
+        if s is not None and facts.scalar(one) == 1.0 and _per_sample(s, site, facts):
+            return s, ((node,) if sole_consumer(gain) is not None else ())
+    return None
+
+
+def _per_sample(value: ir.Value, site: GroupNormSite, facts: Facts) -> bool:
+    """Whether a value known only at run time is one number per sample and channel, broadcast over space."""
+    shape, x = facts.shape(value), facts.shape(site.input)
+    if shape is None or x is None or site.spec.channel_axis != 1 or len(shape) != len(x) or len(x) < 3:
+        return False
+    spatial = all(d == Dim(1) for d in shape[2:])
+    return facts.constant(value) is None and shape[1] == x[1] and shape[0] in (x[0], Dim(1)) and spatial

@@ -1,0 +1,49 @@
+"""A tensor added to x before the statistics: the skip connection of residual blocks."""
+
+from dataclasses import replace
+
+import onnx_ir as ir
+
+from gn_deploy.forms.base import GroupNormSite
+from gn_deploy.graph.dims import Dim, Shape
+from gn_deploy.graph.facts import Facts, is_plain
+
+
+def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
+    """The site from the two addends on; None when its input is not such a sum.
+
+    The residual has x's shape or is (N, C, 1, ...), one number per sample and channel; it is not a constant. ``sum``
+    is told when others read it, unless a run-time operand might itself be computed from it.
+    """
+    node = site.input.producer()
+    if site.spec.residual or node is None or node.op_type != "Add" or not is_plain(node) or len(node.inputs) != 2:
+        return None
+    whole = facts.shape(site.input)
+    a, b = node.inputs
+    if whole is None or len(whole) < 3 or a is None or b is None or a is b:
+        return None
+    shared = site.input.is_graph_output() or any(use.node not in site.nodes for use in site.input.uses())
+    for x, residual in ((a, b), (b, a)):
+        if facts.shape(x) == whole and _fits(residual, whole, site.spec.channel_axis, facts) and not _known(x, facts):
+            return replace(
+                site,
+                spec=replace(site.spec, residual=True),
+                input=x,
+                nodes=(node, *site.nodes),
+                operands={**site.operands, "residual": residual},
+                sum=site.input if shared and not site.runtime_inputs else None,
+                inner=site,
+            )
+    return None
+
+
+def _fits(residual: ir.Value, whole: Shape, channel_axis: int, facts: Facts) -> bool:
+    shape = facts.shape(residual)
+    if shape is None or _known(residual, facts):
+        return False
+    axes = (0, channel_axis % len(whole))
+    return shape == whole or shape == tuple(d if i in axes else Dim(1) for i, d in enumerate(whole))
+
+
+def _known(value: ir.Value, facts: Facts) -> bool:
+    return value.is_initializer() or facts.constant(value) is not None

@@ -89,10 +89,12 @@ def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine
         return None if foreign else replace(state, output=output, nodes=nodes)
     if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2 or shape is None:
         return None
-    if state.shifted or (state.scaled and node.op_type == "Mul"):
-        return None
     operand = node.inputs[1] if node.inputs[0] is state.output else node.inputs[0]
     parameter = None if operand is None else per_channel(operand, shape, view, facts)
+    if parameter is not None and _unless(parameter, 1.0 if node.op_type == "Mul" else 0.0) is None:
+        return replace(state, output=output, nodes=nodes)  # it changes nothing
+    if state.shifted or (state.scaled and node.op_type == "Mul"):
+        return None
     folded = None if parameter is None else _fold(state, parameter, node.op_type)
     if folded is None:
         return None

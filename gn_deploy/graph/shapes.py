@@ -8,7 +8,17 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
-_LIKE_INPUT = ("GroupNormalization",)  # outputs are like the first input, which onnx does not infer for a free batch
+_STANDARD = {
+    ("", "GroupNormalization"): "Identity",  # which onnx does not infer for a free batch
+    ("com.microsoft", "BiasGelu"): "Identity",  # ONNX Runtime's offline optimizer writes these, and no shapes
+    ("com.microsoft", "FastGelu"): "Identity",
+    ("com.microsoft", "FusedConv"): "Conv",
+    ("com.microsoft", "FusedGemm"): "Gemm",
+    ("com.microsoft", "Gelu"): "Identity",
+    ("com.microsoft", "QuickGelu"): "Identity",
+    ("com.microsoft", "SkipLayerNormalization"): "Identity",
+}
+"""Operators that onnx does not see past, and those of ONNX whose first output has the same type and shape."""
 _LONG = 1 << 18  # elements; longer than any bias or vocabulary, and at most 12 MB in onnx
 
 
@@ -33,11 +43,14 @@ def infer_shapes(model: "ir.Model") -> None:
 
 
 def _simplify(graph: "onnx.GraphProto") -> None:
-    """Lets onnx see an Identity where it would not see past the operator."""
+    """Puts an operator that onnx can infer where it would not see past the one there."""
     for node in graph.node:
-        if node.op_type in _LIKE_INPUT and node.domain in ("", "ai.onnx"):
+        standard = _STANDARD.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
+        if standard is not None:
+            node.domain, node.op_type = "", standard
+            del node.output[1:]
+        if standard == "Identity":
             del node.input[1:], node.attribute[:]
-            node.op_type = "Identity"
         for attribute in node.attribute:
             if attribute.type == attribute.GRAPH:
                 _simplify(attribute.g)

@@ -34,6 +34,13 @@ class Dim:
             return None
         return Dim(self.coefficient // other.coefficient, tuple(sorted((left - right).elements())))
 
+    def plus(self, other: "Dim") -> "Dim | None":
+        """The sum, or None when it is not such a product."""
+        if 0 in (self.coefficient, other.coefficient):
+            return other if self.coefficient == 0 else self
+        total = self.coefficient + other.coefficient
+        return Dim(total, self.symbols if total else ()) if self.symbols == other.symbols else None
+
     def __str__(self) -> str:
         if not self.symbols:
             return str(self.coefficient)

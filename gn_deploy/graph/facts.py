@@ -3,27 +3,27 @@
 import math
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import onnx.defs
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.graph.dims import Dim, Shape, known, parse, product
+from gn_deploy.graph.contents import contents
+from gn_deploy.graph.derive import REDUCTIONS, derived_shape
+from gn_deploy.graph.dims import Dim, Shape, known, parse
+from gn_deploy.graph.fold import LARGEST, RULES, filling, fold, integer
 
 T = TypeVar("T")
 
-_LARGEST_CONSTANT = 1 << 20  # elements; parameters are per channel, larger tensors are weights and stay on disk
-_SAME_SHAPE = frozenset(
-    "Identity Cast CastLike Relu Sigmoid Swish Sqrt Reciprocal InstanceNormalization LayerNormalization "
-    "GroupNormalization BatchNormalization Softmax Neg Exp Erf Tanh Clip HardSwish HardSigmoid Gelu Mish "
-    "Dropout".split()
-)
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
+_RELAID = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Cast", "CastLike"})
+_FOLDED = _RELAID | RULES.keys()
+_REPEATING = frozenset("Expand Tile Reshape Unsqueeze Squeeze Flatten Identity Transpose Slice Cast CastLike".split())
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
+_LONGEST = 64  # elements of a shape, or of a table of sizes
 _DEPTH = 64  # producers followed for one fact; deeper chains are not how exporters write shapes
 
 
@@ -103,7 +103,7 @@ class Facts:
                 return None
             given = [int(a) for a in array.reshape(-1)]
         if not given:
-            return None if rank is None or _int(node, "noop_with_empty_axes", 0) else tuple(range(rank))
+            return None if rank is None or integer(node, "noop_with_empty_axes", 0) else tuple(range(rank))
         if rank is None:
             return tuple(sorted(given)) if min(given) >= 0 else None
         return tuple(sorted(a % rank for a in given))
@@ -130,9 +130,9 @@ class Facts:
             return False
         if not is_plain(p) or not is_plain(q) or p.op_type in _RANDOM:
             return False
-        if p.op_type in _REDUCTIONS:  # axes may be spelled -1 here and 2 there
+        if p.op_type in REDUCTIONS:  # axes may be spelled -1 here and 2 there
             axes = self.axes(p)
-            equal = axes is not None and axes == self.axes(q) and _int(p, "keepdims", 1) == _int(q, "keepdims", 1)
+            equal = axes is not None and axes == self.axes(q) and integer(p, "keepdims", 1) == integer(q, "keepdims", 1)
             return equal and p.inputs[0] is not None and q.inputs[0] is not None and self.same(p.inputs[0], q.inputs[0])
         if len(p.inputs) != len(q.inputs) or p.attributes.keys() != q.attributes.keys():
             return False
@@ -144,27 +144,44 @@ class Facts:
     def _constant(self, value: ir.Value) -> NDArray[np.generic] | None:
         tensor = self._tensor(value)
         if tensor is not None:
-            return tensor.numpy() if tensor.size <= _LARGEST_CONSTANT else None
+            return tensor.numpy() if tensor.size <= LARGEST else None
         node = value.producer()
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
-        array = self.constant(node.inputs[0])
-        if array is None:
+        if node.op_type in ("Shape", "Size"):
+            dims = self.contents(value)
+            sizes = [None] if dims is None else [d.known for d in dims]
+            return None if None in sizes else np.asarray(sizes if node.op_type == "Shape" else sizes[0], np.int64)
+        if node.op_type not in _FOLDED:
             return None
+        arrays = []
+        for held in node.inputs[:1] if node.op_type in _RELAID else node.inputs:
+            array = None if held is None else self.constant(held)
+            if array is None:
+                return None
+            arrays.append(array)
         match node.op_type:
-            case "Identity":
-                return array
-            case "Cast":
-                return array.astype(ir.DataType(node.attributes["to"].as_int()).numpy())
+            case "Cast" | "CastLike":
+                to = self.dtype(value)
+                return None if to is None or to == ir.DataType.STRING else arrays[0].astype(to.numpy())
             case "Reshape" | "Unsqueeze" | "Squeeze":
                 shape = self.shape(value)
-                sizes = [d.known for d in shape] if shape is not None else [None]
-                return _as_shape(array, sizes, np.reshape)
-            case "Expand":
-                shape = self.contents(node.inputs[1])
-                sizes = [d.known for d in shape] if shape is not None else [None]
-                return _as_shape(array, sizes, lambda a, wanted: a * np.ones(wanted, a.dtype))
-        return None
+                return None if shape is None else _as_shape(arrays[0], [d.known for d in shape])
+        return fold(node, arrays, value.index() or 0)
+
+    def uniform(self, value: ir.Value | None) -> float | None:
+        """The one number that every element is, also where the shape is only known at run time."""
+        array = self.constant(value)
+        if array is not None:
+            return float(array.flat[0]) if array.size and bool(np.all(array == array.flat[0])) else None
+        node = None if value is None else value.producer()
+        if node is None or not is_plain(node) or not node.inputs:
+            return None
+        if node.op_type == "ConstantOfShape":
+            return float(filling(node)[0])
+        number = self.uniform(node.inputs[0]) if node.op_type in _REPEATING else None
+        to = self.dtype(value) if number is not None and value is not None else None
+        return None if number is None or to is None else float(np.asarray(number).astype(to.numpy()))
 
     def _tensor(self, value: ir.Value) -> ir.TensorProtocol | None:
         node = value.producer()
@@ -188,113 +205,24 @@ class Facts:
         if value.is_initializer() and value.const_value is not None:
             return tuple(Dim(int(s)) for s in value.const_value.shape.numpy())
         node = value.producer()
-        if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None or value.index() != 0:
-            return None
-        first = self.shape(node.inputs[0])
-        if node.op_type in _SAME_SHAPE:
-            return first
-        match node.op_type:
-            case "Reshape":
-                return self._reshaped(node, first)
-            case "Transpose" if first is not None and "perm" in node.attributes:
-                order = node.attributes["perm"].as_ints()
-                return tuple(first[axis] for axis in order) if sorted(order) == [*range(len(first))] else None
-            case "Mul" | "Add" | "Sub" | "Div" | "Pow" | "Max" | "Min":
-                return _broadcast([self.shape(v) for v in node.inputs])
-            case kind if kind in _REDUCTIONS:
-                axes = self.axes(node)
-                if first is None or axes is None:
-                    return None
-                kept = _int(node, "keepdims", 1)
-                return tuple(Dim(1) if i in axes else d for i, d in enumerate(first) if kept or i not in axes)
-            case "Unsqueeze" | "Squeeze":
-                return self._squeezed(node, first)
-            case "Conv" if (kernel := self.shape(node.inputs[1])) is not None:
-                batch = Dim(1, (f"{value.name}.0",)) if first is None else first[0]
-                return (batch, kernel[0], *_unknown(value, range(2, len(kernel))))
-            case "MaxPool" | "AveragePool" if first is not None:
-                return (*first[:2], *_unknown(value, range(2, len(first))))
-            case "Concat":
-                return _concatenated([self.shape(v) for v in node.inputs], _int(node, "axis", 1))
-            case "Flatten" if first is not None:
-                axis = _int(node, "axis", 1)
-                return (product(first[:axis]), product(first[axis:]))
-        return None
-
-    def _reshaped(self, node: ir.Node, first: Shape | None) -> Shape | None:
-        wanted = self.contents(node.inputs[1]) if len(node.inputs) > 1 else None
-        if wanted is None:
-            return None
-        copy_zero = not _int(node, "allowzero", 0)
-        dims: list[Dim | None] = []
-        for i, dim in enumerate(wanted):
-            if dim.known == 0 and copy_zero:
-                dims.append(first[i] if first is not None and i < len(first) else Dim(1, (f"{node.name}.{i}",)))
-            else:
-                dims.append(None if dim.known == -1 else dim)
-        if None in dims:
-            rest = product(d for d in dims if d is not None)
-            left = product(first).divided_by(rest) if first is not None else None
-            name = node.outputs[0].name
-            dims = [d or left or Dim(1, (f"{name}.{i}",)) for i, d in enumerate(dims)]
-        return tuple(d for d in dims if d is not None)
-
-    def _squeezed(self, node: ir.Node, first: Shape | None) -> Shape | None:
-        axes_value = node.inputs[1] if len(node.inputs) > 1 else None
-        given = node.attributes["axes"].as_ints() if "axes" in node.attributes else self._ints(axes_value)
-        if first is None or given is None:
-            return None
-        if node.op_type == "Squeeze":
-            return tuple(d for i, d in enumerate(first) if i not in {a % len(first) for a in given})
-        rank = len(first) + len(given)
-        new = {a % rank for a in given}
-        if len(new) < len(given):
-            return None
-        rest = iter(first)
-        return tuple(Dim(1) if i in new else next(rest) for i in range(rank))
-
-    def _content(self, value: ir.Value) -> Shape | None:
-        array = self.constant(value)
-        if array is not None:
-            whole = array.dtype.kind in "iu" and array.ndim <= 1
-            return tuple(Dim(int(n)) for n in array.reshape(-1)) if whole else None
-        node = value.producer()
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
-        if node.op_type == "Shape":
-            shape = self.shape(node.inputs[0])
-            end = _int(node, "end", len(shape)) if shape is not None else 0
-            return None if shape is None else shape[slice(_int(node, "start", 0), end)]
-        if node.op_type == "Concat":
-            parts = [self.contents(v) for v in node.inputs]
-            return None if None in parts else tuple(d for part in parts if part is not None for d in part)
-        first = self.contents(node.inputs[0])
-        if first is None:
-            return None
-        match node.op_type:
-            case "Identity" | "Cast" | "Unsqueeze" | "Squeeze" | "Reshape":
-                return first
-            case "Gather":
-                indices = self._ints(node.inputs[1])
-                within = indices is not None and all(-len(first) <= i < len(first) for i in indices)
-                return tuple(first[i] for i in indices) if indices is not None and within else None
-            case "Slice":
-                bounds = [self._ints(v) for v in node.inputs[1:]]
-                if len(bounds) < 2 or any(b is None or len(b) != 1 for b in bounds):  # attributes before opset 10
-                    return None
-                start, end, *rest = [b[0] for b in bounds if b is not None]
-                return first[start : end : rest[1] if len(rest) > 1 else 1]
-            case "Mul" | "Div":
-                second = self.contents(node.inputs[1])
-                if second is None or len(second) != len(first):
-                    return None
-                results = [
-                    a * b if node.op_type == "Mul" else a.divided_by(b) for a, b in zip(first, second, strict=True)
-                ]
-                return None if None in results else tuple(r for r in results if r is not None)
-        return None
+        return derived_shape(value, node, self)
 
-    def _ints(self, value: ir.Value | None) -> list[int] | None:
+    def _content(self, value: ir.Value) -> Shape | None:
+        node = value.producer()
+        if node is None or node.op_type not in ("Shape", "Size"):
+            array = self.constant(value)
+            if array is not None:
+                if array.ndim > 1 or array.size > _LONGEST or not (array.dtype.kind in "iu" or _whole(array)):
+                    return None
+                return tuple(Dim(int(n)) for n in array.reshape(-1))
+        if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
+            return None
+        return contents(node, self)
+
+    def integers(self, value: ir.Value | None) -> list[int] | None:
+        """The elements of an integer constant, in order."""
         array = self.constant(value)
         return None if array is None or array.dtype.kind not in "iu" else [int(i) for i in array.reshape(-1)]
 
@@ -335,23 +263,6 @@ def _declared(value: ir.Value) -> Shape | None:
     )
 
 
-def _broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
-    """Numpy broadcasting; a named size wins over 1, and two different names are not resolved."""
-    if any(s is None for s in shapes):
-        return None
-    present = [s for s in shapes if s is not None]
-    if all(s == present[0] for s in present):
-        return present[0]
-    rank = max(map(len, present))
-    result: list[Dim] = []
-    for i in range(rank):
-        here = {s[i - rank + len(s)] for s in present if i >= rank - len(s)} - {Dim(1)}
-        if len(here) > 1:
-            return None
-        result.append(here.pop() if here else Dim(1))
-    return tuple(result)
-
-
 def is_plain(node: ir.Node) -> bool:
     """Whether a node is an ONNX operator that says all it does: no attribute is left to the caller of a function."""
     if node.domain:
@@ -360,34 +271,13 @@ def is_plain(node: ir.Node) -> bool:
     return not attributes or not any(attribute.is_ref() for attribute in attributes.values())
 
 
-def _as_shape(
-    array: NDArray[np.generic], sizes: Sequence[int | None], how: Callable[[Any, list[int]], NDArray[np.generic]]
-) -> NDArray[np.generic] | None:
-    """The array as ``how`` gives it that shape; None when a size is unknown, the result large, or the shape wrong."""
+def _whole(array: NDArray[np.generic]) -> bool:
+    """Whether the numbers are integers, as exporters write sizes they divide."""
+    return array.dtype.kind == "f" and bool(np.all(np.isfinite(array)) and np.all(np.floor(array) == array))
+
+
+def _as_shape(array: NDArray[np.generic], sizes: Sequence[int | None]) -> NDArray[np.generic] | None:
+    """The array in that shape; None when a size is unknown or the file contradicts itself."""
     wanted = [s for s in sizes if s is not None]
-    if len(wanted) < len(sizes) or math.prod(wanted) > _LARGEST_CONSTANT:
-        return None
-    try:
-        return how(array, wanted)
-    except ValueError:  # the file contradicts itself
-        return None
-
-
-def _unknown(value: ir.Value, axes: Iterable[int]) -> Shape:
-    return tuple(Dim(1, (f"{value.name}.{axis}",)) for axis in axes)
-
-
-def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
-    first, *rest = shapes
-    if first is None or any(s is None or len(s) != len(first) for s in rest):
-        return None
-    sizes = [s[axis].known for s in shapes if s is not None]
-    total = sum(size for size in sizes if size is not None)
-    if None in sizes:
-        return None
-    return tuple(known(total) if i == axis % len(first) else dim for i, dim in enumerate(first))
-
-
-def _int(node: ir.Node, name: str, default: int) -> int:
-    attribute = node.attributes.get(name)
-    return default if attribute is None else attribute.as_int()
+    fits = len(wanted) == len(sizes) and min(wanted, default=0) >= 0 and math.prod(wanted) == array.size
+    return array.reshape(wanted) if fits else None

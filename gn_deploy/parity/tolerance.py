@@ -18,7 +18,7 @@ Runtime's InstanceNormalization on a grey image inside a diffusion U-Net, n = 81
 with m_L). The two-pass variance takes the mean's error only squared (Chan, Golub, LeVeque, The American Statistician
 37, 1983), hence d^2 inside rho. To first order a relative error rho of v + eps moves z by z rho / 2. The 2u term is the
 subtraction, or its fused x*s + t form, the products and the bias. k counts low-precision tensors stored between
-normalization and y.
+normalization and y. An activation multiplies B by its Lipschitz constant and adds its own arithmetic's error (_GATES).
 
 A second bound takes E_v of the one-pass variance E[x^2] - E[x]^2, which loses u (m^2 + v) whatever v is: what is
 outside the first and inside the second computes the right formula in an unsafe way.
@@ -38,8 +38,33 @@ from gn_deploy.spec import Activation, GroupNormSpec
 
 LANES = (8, 16, 32, 64)  # accumulators of real kernels: one SIMD register up to several of them
 REPLAY_FACTOR = 2.0  # a kernel's order is not one of the four replayed; measured worst ratio 0.63 of the bound in fp32
-SILU_LIPSCHITZ = 1.0998393194584  # max |d/dy y sigmoid(y)|, at y = 2.3994
-_SIGMOID_ULPS = 4.0  # exp to 2 ulp, one addition, one division; also covers rational approximations (absolute error)
+LIPSCHITZ = {
+    Activation.NONE: 1.0,
+    Activation.RELU: 1.0,
+    Activation.SILU: 1.0998393194584,  # |d/dy| at y = 2.3994
+    Activation.HARDSWISH: 1.5,  # just below y = 3
+    Activation.GELU: 1.1289041451852,  # at y = sqrt 2
+    Activation.GELU_TANH: 1.1289930686588,  # at y = 1.4185
+    Activation.MISH: 1.0884981612518,  # at y = 1.4906
+}
+"""The largest |d/dy| of each activation."""
+class _Gate(NamedTuple):
+    """Absolute errors of the gate of an activation, y * gate(y) with 0 <= gate <= 1."""
+
+    arithmetic: float
+    """In u: of the functions themselves."""
+    stores: float
+    """In u_o: of what is stored on the way to the gate. The gate itself, stored, is relative."""
+
+
+_EXP = 4.0  # exp to 2 ulp, one addition, one division; also covers rational approximations (absolute error)
+_GATES = {
+    Activation.SILU: _Gate(_EXP, 0.0),
+    Activation.HARDSWISH: _Gate(_EXP, 1.0),  # 1/6 and y/6, which is at most 1/2 where the ramp is not flat
+    Activation.GELU: _Gate(_EXP, 0.5 + 0.484),  # erf, halved; sqrt 2 and the quotient t, as t erf'(t) <= 0.484, halved
+    Activation.GELU_TANH: _Gate(_EXP, 0.5 + 0.5 * 7 * 0.448),  # tanh; 4 products, 2 constants, 1 sum, t tanh' <= 0.448
+    Activation.MISH: _Gate(36.0, 1.5),  # 32 u: OpenVINO's SoftPlus; exp, 1 + exp, log through tanh': <= 1.491 at -0.5
+}
 _VACUOUS = 0.5  # one-pass relative error of v + eps from which on a negative variance, so NaN, is possible
 
 
@@ -195,12 +220,14 @@ class _Terms:
         return np.where(spread > 1, np.inf, moved)  # rounding is as large as what is normalized: nothing can be said
 
     def _through_activation(self, total: F64) -> F64:
-        if self.spec.activation is not Activation.SILU:
-            return total  # ReLU is 1-Lipschitz and exact
-        a = np.abs(activate(self.y, Activation.SILU))
-        sigmoid = _SIGMOID_ULPS * self.u * np.abs(self.y)
-        # A sigmoid stored in low precision is one store more; in full precision the term is of the size of ``sigmoid``.
-        return SILU_LIPSCHITZ * total + sigmoid + self.u_o * 2 * a + self.half_least * (1 + np.abs(self.y))
+        activation = self.spec.activation
+        total = LIPSCHITZ[activation] * total
+        if activation not in _GATES:
+            return total  # exact
+        size = np.abs(self.y)
+        gate = (_GATES[activation].arithmetic * self.u + _GATES[activation].stores * self.u_o) * size
+        # The gate and the product are two stores more; a tiny y may be halved before it meets 1 + erf or 1 + tanh.
+        return total + gate + 2 * self.u_o * np.abs(activate(self.y, activation)) + self.half_least * (2 + size)
 
     def _rows(self, values: F64) -> NDArray[Any]:
         """(N, G, D, P) -> (N G, n) in the arithmetic's dtype, n filled up with zeros to whole lanes."""

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gn_deploy.parity.cases import FAMILIES, deal
 from gn_deploy.parity.metrics import classify, measure
 from gn_deploy.parity.report import Status
-from gn_deploy.parity.tolerance import SILU_LIPSCHITZ, bound, bounds
+from gn_deploy.parity.tolerance import LIPSCHITZ, bound, bounds
 from gn_deploy.reference import activate
 from gn_deploy.spec import Activation, GroupNormSpec
 from tests.parity.implementations import FAULTS, RIGHT, one_pass
@@ -127,8 +127,12 @@ def test_activation_is_pushed_through() -> None:
         silu = y / (1 + np.exp(-y))
         assert classify(silu, limits, dtype="float32") is Status.PASS
         assert classify(silu * np.float32(1.00001), limits, dtype="float32") is not Status.PASS
-    at = np.linspace(2, 3, 200_001)
-    assert np.max(np.gradient(activate(at, Activation.SILU), at)) == pytest.approx(SILU_LIPSCHITZ, abs=1e-8)
+
+
+@pytest.mark.parametrize("activation", Activation)
+def test_lipschitz_constants(activation: Activation) -> None:
+    at = np.linspace(-6, 6, 1_200_001)
+    assert np.abs(np.gradient(activate(at, activation), at)).max() == pytest.approx(LIPSCHITZ[activation], rel=1e-5)
 
 
 def test_overflow_of_the_arithmetic_is_vacuous_not_a_pass_elsewhere() -> None:

@@ -250,12 +250,11 @@ def checked_target(target: str | Target) -> Target:
 
 def _sites(source: Source) -> Inspection:
     """The sites without what would become of them."""
-    from gn_deploy.passes.fuse_activation import fuse_activation
     from gn_deploy.sites import find as find_sites
 
     model = _normalized(source)
     found = find_sites(model)
-    return Inspection(model, tuple(map(fuse_activation, found.sites)), (), found.near_misses)
+    return Inspection(model, found.sites, (), found.near_misses)
 
 
 def _place(out: str | Path | None) -> Path | None:

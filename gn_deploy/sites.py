@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from gn_deploy.around.look import look_around
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
 from gn_deploy.graph.facts import Facts, is_plain
@@ -27,6 +28,7 @@ class Found:
 def find(model: ir.Model) -> Found:
     """All sites and near misses of ``model``, which is only read; best after ``graph.normalize``.
 
+    A site comes with what stands around it and provably belongs to it, layer by layer (``GroupNormSite.layers``).
     Sites may share what leads to the normalization (a reshape, a mean) but no node from there on; the first form of
     the registry that explains it wins. A function is read at the opset it imports.
     Raises InputError for GroupNormalization nodes that ONNX does not allow and whose meaning cannot be guessed.
@@ -34,7 +36,7 @@ def find(model: ir.Model) -> Found:
     main = Facts(opset_of(model), model.graph.inputs, defaults=model.ir_version >= _DEFAULTS_SINCE)
     bodies = [(model.graph, main), *((f.graph, Facts(opset_of(f))) for f in model.functions.values())]
     forms = _by_root()
-    sites: list[GroupNormSite] = []
+    sites: list[tuple[GroupNormSite, Facts]] = []
     misses: list[NearMiss] = []
     claimed: set[ir.Node] = set()
     touched: set[ir.Node] = set()
@@ -51,9 +53,10 @@ def find(model: ir.Model) -> Found:
                     if claimed.isdisjoint(result.nodes) and touched.isdisjoint(own):
                         claimed.update(own)
                         touched.update(result.nodes)
-                        sites.append(result)
-    names = {site.name for site in sites}
-    return Found(tuple(sites), tuple(m for m in misses if m.node not in names))
+                        sites.append((result, facts))
+        whole = tuple(look_around(site, facts, touched) for site, facts in sites)
+    names = {site.name for site in whole}
+    return Found(whole, tuple(m for m in misses if m.node not in names))
 
 
 def opset_of(model: ir.Model | ir.Function) -> int:

@@ -13,6 +13,15 @@ class Activation(StrEnum):
     NONE = "none"
     RELU = "relu"
     SILU = "silu"
+    """y * sigmoid(y), also called Swish (Elfwing et al. 2018)."""
+    HARDSWISH = "hardswish"
+    """y * min(max(y + 3, 0), 6) / 6 (Howard et al. 2019)."""
+    GELU = "gelu"
+    """y * (1 + erf(y / sqrt 2)) / 2 (Hendrycks & Gimpel 2016)."""
+    GELU_TANH = "gelu_tanh"
+    """Its approximation y * (1 + tanh(sqrt(2 / pi) * (y + 0.044715 y^3))) / 2, at most 4.74e-4 away."""
+    MISH = "mish"
+    """y * tanh(log(1 + exp y)) (Misra 2019)."""
 
 
 FLOAT_DTYPES = ("float32", "float16", "bfloat16", "float64")
@@ -41,9 +50,12 @@ class GroupNormSpec:
     """1 for (N, C, ...), -1 for channels last (N, ..., C)."""
     activation: Activation = Activation.NONE
     residual: bool = False
-    """A tensor of x's shape is added to x before the statistics."""
+    """A tensor of x's shape, or (N, C, 1, ...), is added to x before the statistics."""
     scale_shift: bool = False
-    """A per-sample (N, C) modulation follows: y * (1 + s) + t (adaptive GroupNorm, FiLM)."""
+    """A per-sample (N, C) modulation follows the bias: y * (1 + s) + t (adaptive GroupNorm, FiLM)."""
+    wide_affine: bool = False
+    """Scale and bias are applied in ``stash_dtype`` and only the result is rounded to ``dtype`` (a pair of Casts
+    around the normalization, or a fused kernel); the op of ONNX rounds before."""
 
     def __post_init__(self) -> None:
         if self.num_groups < 1 or self.num_channels < 1:
@@ -55,8 +67,8 @@ class GroupNormSpec:
                 f"num_channels={self.num_channels} is not divisible by num_groups={self.num_groups}",
                 "every group must have the same number of channels",
             )
-        if not (self.epsilon > 0 and math.isfinite(self.epsilon)):
-            raise InputError(f"epsilon={self.epsilon} is not a positive number", "usual values are 1e-5 and 1e-6")
+        if not (self.epsilon >= 0 and math.isfinite(self.epsilon)):
+            raise InputError(f"epsilon={self.epsilon} is not a number of 0 or more", "usual values are 1e-5 and 1e-6")
         for name, dtype in (("dtype", self.dtype), ("stash_dtype", self.stash_dtype)):
             if dtype not in FLOAT_DTYPES:
                 raise InputError(f"{name}={dtype!r} is not a floating-point type", f"one of {', '.join(FLOAT_DTYPES)}")
@@ -66,3 +78,15 @@ class GroupNormSpec:
     @property
     def channels_per_group(self) -> int:
         return self.num_channels // self.num_groups
+
+    @property
+    def around(self) -> frozenset[str]:
+        """What it computes beyond normalization, scale and bias: what a form must name in ``fuses`` to write it."""
+        told = {
+            "residual": self.residual,
+            "scale_shift": self.scale_shift,
+            str(self.activation): self.activation is not Activation.NONE,
+            "wide_affine": self.wide_affine,
+            "channels_last": self.channel_axis == -1,
+        }
+        return frozenset(name for name, present in told.items() if present)

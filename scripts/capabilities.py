@@ -6,7 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from gn_deploy.forms import FORMS
-from gn_deploy.forms.base import Form
+from gn_deploy.forms.base import Form, ReadOnly
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 from gn_deploy.targets import RUNTIMES, Target
 
@@ -24,7 +24,7 @@ SITES = {
 
 
 def tables() -> str:
-    forms = [FORMS.require(name) for name in FORMS.names()]
+    forms = [form for form in map(FORMS.require, FORMS.names()) if not isinstance(form, ReadOnly)]
     header = ["form (read and written)", *FLOAT_DTYPES]
     specs = [replace(SPEC, dtype=d, stash_dtype="float64" if d == "float64" else "float32") for d in FLOAT_DTYPES]
     rows = [[f"`{form.name}`", *(opsets(form, spec) for spec in specs)] for form in forms]

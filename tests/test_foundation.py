@@ -59,9 +59,9 @@ def test_no_cpu_target_prefers_the_one_pass_op() -> None:
     [
         ({"num_groups": 3, "num_channels": 8}, "not divisible"),
         ({"num_groups": 0, "num_channels": 8}, "at least 1"),
-        ({"num_groups": 2, "num_channels": 8, "epsilon": 0.0}, "not a positive number"),
-        ({"num_groups": 2, "num_channels": 8, "epsilon": float("nan")}, "not a positive number"),
-        ({"num_groups": 2, "num_channels": 8, "epsilon": float("inf")}, "not a positive number"),
+        ({"num_groups": 2, "num_channels": 8, "epsilon": -1e-5}, "not a number of 0 or more"),
+        ({"num_groups": 2, "num_channels": 8, "epsilon": float("nan")}, "not a number of 0 or more"),
+        ({"num_groups": 2, "num_channels": 8, "epsilon": float("inf")}, "not a number of 0 or more"),
         ({"num_groups": 2, "num_channels": 8, "dtype": "int8"}, "not a floating-point type"),
         ({"num_groups": 2, "num_channels": 8, "channel_axis": 2}, "neither 1 nor -1"),
     ],

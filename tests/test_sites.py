@@ -14,24 +14,19 @@ from gn_deploy.errors import InputError
 
 GOLDEN = Path(__file__).parent / "golden" / "exporters"
 TRUTH: list[dict[str, Any]] = json.loads((GOLDEN / "truth.json").read_text())
-NOT_YET = {  # spellings that are not read yet; the test below fails as soon as one is
-    *(e["file"] for e in TRUTH if "contrib" in e["tags"]),
-    *(f"paddle17__pd_{name}.onnx" for name in ("g1", "noaff", "r4", "silu")),  # paddle2onnx wrote epsilon 0
-}
 INVALID = {e["file"] for e in TRUTH if "invalid" in e["tags"]} | {"spec18__onnxvc21_dynshape.onnx"}
-EPSILON = {"paddle11__pd_r4.onnx": 1.8090043e-29}  # paddle2onnx wrote garbage: we report what the file computes
+EPSILON = {"paddle11__pd_r4.onnx": 1.8090043e-29}  # paddle2onnx wrote garbage or 0: we report what the file computes
+EPSILON |= {f"paddle17__pd_{name}.onnx": 0.0 for name in ("g1", "noaff", "r4", "silu")}
 
 
 @pytest.mark.parametrize("entry", TRUTH, ids=[e["file"].removesuffix(".onnx") for e in TRUTH])
 def test_find_tells_the_truth(entry: dict[str, Any]) -> None:
     sites = gn.find(GOLDEN / entry["file"])
-    if entry["file"] in NOT_YET:
-        assert not sites, "it is read now: take it off the list"
-        return
     assert len(sites) == entry["n_gn"]
     for site in sites:
         assert (site.spec.num_groups, site.spec.num_channels) == (entry["groups"], entry["channels"])
         assert site.spec.rank == entry["rank"]
+        assert site.spec.dtype == entry["dtype"]
         half = 2**-25 if entry["dtype"] == "float16" else 0.0  # 1e-5 is subnormal in float16: half of 2^-24
         assert site.spec.epsilon == pytest.approx(EPSILON.get(entry["file"], entry["eps"]), rel=1e-7, abs=half)
         if entry["affine"] == "none" or entry["pattern"] == "affine_on_hw":
@@ -44,9 +39,7 @@ def test_find_tells_the_truth(entry: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("tag", ["relu", "silu"])
 def test_activation_is_part_of_the_spec(tag: str) -> None:
-    casts = "casts"  # half precision around a float32 norm: the activation reads the Cast, not the norm
-    files = [e["file"] for e in TRUTH if f"act:{tag}" in e["tags"] and casts not in e["tags"]]
-    files = [f for f in files if f not in NOT_YET and "ada" not in f]
+    files = [e["file"] for e in TRUTH if f"act:{tag}" in e["tags"]]
     assert files
     for file in files:
         sites = gn.find(GOLDEN / file)
@@ -59,13 +52,13 @@ def test_a_gate_is_not_an_activation() -> None:
         assert [str(s.spec.activation) for s in gn.find(GOLDEN / file)] == ["none"]
 
 
-@pytest.mark.parametrize("form", ["native", "instance_norm", "layer_norm", "primitives", "statistics_affine"])
+@pytest.mark.parametrize("form", ["native", "instance_norm", "layer_norm", "primitives", "statistics_affine", "contrib"])
 def test_every_file_lowers_proved_checked_and_idempotent(form: str, tmp_path: Path) -> None:
     """Verified by the float64 oracle inside; here: the checker, the form found again, nothing to do the second time."""
     target = f"onnx+{form}"
     written = 0
     for entry in TRUTH:
-        if not entry["n_gn"] or entry["file"] in NOT_YET | INVALID:
+        if not entry["n_gn"] or entry["file"] in INVALID:
             continue
         before = (GOLDEN / entry["file"]).read_bytes()
         lowered = gn.lower(GOLDEN / entry["file"], target)

@@ -26,7 +26,7 @@ def inspect(
     console.print(f"{model}: {plural(len(found.sites), 'GroupNorm')}, opset {opset}")
     show_sites(found.decisions, f"{target} takes it as", console)
     for site in found.sites:
-        for note in site.notes:
+        for note in site.remarks:
             console.print(f"note: {plain(site.name)}: {plain(note)}", style="yellow")
     if found.near_misses and not why:
         console.print(f"{plural(len(found.near_misses), 'place')} looked like a GroupNorm; --why shows the reasons")
@@ -38,7 +38,7 @@ def inspect(
         "opset": opset,
         "target": target,
         "sites": [
-            row | {"notes": list(site.notes)} for row, site in zip(site_rows(found.decisions), found.sites, strict=True)
+            row | {"notes": list(site.remarks)} for row, site in zip(site_rows(found.decisions), found.sites, strict=True)
         ],
         "near_misses": [
             {"node": m.node, "form": m.form, "reason": m.reason, "progress": m.progress} for m in found.near_misses

@@ -12,6 +12,16 @@ FORMS: "Registry[Form]" = Registry(
     "gn_deploy.forms",
     {
         name: f"gn_deploy.forms.{name}:FORM"
-        for name in ("native", "native18", "instance_norm", "layer_norm", "primitives", "statistics_affine")
+        for name in (
+            "native",
+            "native18",
+            "instance_norm",
+            "layer_norm",
+            "primitives",
+            "statistics_affine",
+            "contrib",
+            "plugin",
+            "nvidia_plugin",
+        )
     },
 )

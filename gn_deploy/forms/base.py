@@ -1,6 +1,6 @@
 """What a form is: one way of writing Group Normalization as ONNX nodes, read and written by the same file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,15 +25,17 @@ DTYPES = {
     "float64": ir.DataType.DOUBLE,
 }
 _NAMES = {onnx: name for name, onnx in DTYPES.items()}
+_NO_EPSILON = "the file stores epsilon 0, so a constant group divides by zero; paddle2onnx loses the model's epsilon"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GroupNormSite:
     """A GroupNormSpec at a place in a graph.
 
-    1. ``nodes`` are exactly the nodes that compute the normalization; ``output`` is the last one's.
-    2. ``epilogue`` are the activation nodes that follow, when ``spec.activation`` says so; they are not in ``nodes``.
-    3. ``scale`` and ``bias`` are None when absent, that is 1 and 0.
+    1. ``nodes`` are exactly the nodes that compute what ``spec`` says, from ``input`` to ``output``.
+    2. ``scale`` and ``bias`` are None when absent, that is 1 and 0.
+    3. What stands around the normalization (activation, residual, modulation, casts, transposes) is seen one thing at
+       a time: ``inner`` is the same site without the outermost, so a form takes the layer it can write.
     """
 
     spec: GroupNormSpec
@@ -44,13 +46,19 @@ class GroupNormSite:
     scale: Parameter | None
     bias: Parameter | None
     nodes: tuple[ir.Node, ...]
-    epilogue: tuple[ir.Node, ...] = ()
+    operands: Mapping[str, ir.Value] = field(default_factory=dict)
+    """The tensors that come in around it, by their names in ``reference.group_norm``: ``residual`` of x's shape or
+    (N, C, 1, ...), ``modulation_scale`` and ``modulation_shift`` (N, C, 1, ...), N perhaps 1."""
+    sum: ir.Value | None = None
+    """x + residual, where others read it too."""
+    inner: "GroupNormSite | None" = None
+    """The site without the outermost thing around it; None for what a form reads at once."""
     module: str = ""
     """Path of the module in the source model, from the exporter's metadata."""
     source: str = ""
     """Source line, from the exporter's metadata."""
     notes: tuple[str, ...] = ()
-    """What a reader should know, for example that the file computes a one-pass variance."""
+    """Why writing it anew is better even in the same form, for example that the file takes a one-pass variance."""
     invalid: str = ""
     """Why ONNX does not allow the node, though its meaning can be guessed; such a site is shown, never rewritten."""
     graph: ir.Graph | ir.Function | None = field(default=None, repr=False)
@@ -58,9 +66,28 @@ class GroupNormSite:
     """Version of the ONNX domain where it stands: the model's, or its function's."""
 
     @property
-    def final_output(self) -> ir.Value:
-        """The value after the activation."""
-        return self.epilogue[-1].outputs[0] if self.epilogue else self.output
+    def layers(self) -> "Iterator[GroupNormSite]":
+        """This site, then the same without one thing around it after the other, to what the form read."""
+        site: GroupNormSite | None = self
+        while site is not None:
+            yield site
+            site = site.inner
+
+    @property
+    def bare(self) -> "GroupNormSite":
+        """The innermost layer: what the form read, nothing around it."""
+        return [*self.layers][-1]
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader should know."""
+        return self.notes if self.spec.epsilon else (*self.notes, _NO_EPSILON)
+
+    @property
+    def runtime_inputs(self) -> tuple[ir.Value, ...]:
+        """What it reads beside x that is only known at run time: operands, scale, bias."""
+        parameters = [p.value for p in (self.scale, self.bias) if p and p.array is None and p.value is not None]
+        return (*self.operands.values(), *parameters)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +107,12 @@ class Form(Protocol):
     1. ``read`` never guesses: what it cannot prove is a NearMiss with the reason, what it does not know is None.
     2. ``write`` adds nodes through the builder and returns the value that replaces ``site.output``.
     3. ``legal`` says whether ONNX allows this form for the spec at an opset; runtimes' rules are in ``targets``.
+    4. ``fuses`` names what of ``spec.around`` its own nodes compute; ``around.write`` puts nodes of their own around
+       for the rest, so ``write`` and ``legal`` never see it.
     """
 
     name: str
+    fuses: frozenset[str]
     roots: Sequence[str]
     """Op types ("InstanceNormalization") at which ``read`` may be asked."""
 
@@ -93,6 +123,22 @@ class Form(Protocol):
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision: ...
 
     def min_opset(self, spec: GroupNormSpec) -> int: ...
+
+
+class ReadOnly:
+    """A form that is never written; ``why`` says why."""
+
+    fuses: frozenset[str] = frozenset()
+    why: str
+
+    def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
+        raise NotImplementedError(self.why)
+
+    def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
+        return Rejected(self.why)
+
+    def min_opset(self, spec: GroupNormSpec) -> int:
+        return 1
 
 
 Applied = tuple[Parameter | None, Parameter | None]

@@ -33,6 +33,7 @@ class InstanceNorm:
     """
 
     name = "instance_norm"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("InstanceNormalization",)
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:

@@ -39,6 +39,7 @@ class LayerNorm:
     """
 
     name = "layer_norm"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("LayerNormalization",)
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:

@@ -16,6 +16,7 @@ _SINCE = 21
 
 class Native:
     name = "native"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("GroupNormalization",)
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:

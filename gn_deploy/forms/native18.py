@@ -30,6 +30,7 @@ class Native18:
     """
 
     name = "native18"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("GroupNormalization",)
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:

@@ -15,8 +15,13 @@ _STANDARD = {
     ("com.microsoft", "FusedConv"): "Conv",
     ("com.microsoft", "FusedGemm"): "Gemm",
     ("com.microsoft", "Gelu"): "Identity",
+    ("com.microsoft", "GroupNorm"): "Identity",
     ("com.microsoft", "QuickGelu"): "Identity",
+    ("com.microsoft", "SkipGroupNorm"): "Identity",
     ("com.microsoft", "SkipLayerNormalization"): "Identity",
+    ("gn_deploy", "GroupNorm"): "Identity",
+    ("", "GroupNorm"): "Identity",  # plugins of NVIDIA's
+    ("", "GroupNormalizationPlugin"): "Identity",
 }
 """Operators that onnx does not see past, and those of ONNX whose first output has the same type and shape."""
 _LONG = 1 << 18  # elements; longer than any bias or vocabulary, and at most 12 MB in onnx

@@ -43,6 +43,10 @@ class Builder:
         """Lowest rank of a normalization's input that the runtime takes (TensorRT: 3)."""
         self.nodes: list[ir.Node] = []
         self.initializers: list[ir.Value] = []
+        self.domains: set[str] = set()
+        """Of the operators that are not ONNX's own."""
+        self.stands_for: dict[ir.Value, ir.Value] = {}
+        """Other values of the graph that the new nodes compute as well: the old one -> the new one."""
         self._graph = graph
         self._names = names
         self._prefix = prefix
@@ -55,15 +59,31 @@ class Builder:
         *,
         dtype: ir.DataType | None = None,
         shape: ir.Shape | None = None,
+        domain: str = "",
     ) -> ir.Value:
         """Appends a node and returns its only output."""
+        return self.ops(op_type, inputs, attributes, dtype=dtype, shape=shape, domain=domain)[0]
+
+    def ops(
+        self,
+        op_type: str,
+        inputs: Sequence[ir.Value | None],
+        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        *,
+        outputs: int = 1,
+        dtype: ir.DataType | None = None,
+        shape: ir.Shape | None = None,
+        domain: str = "",
+    ) -> list[ir.Value]:
+        """Appends a node and returns its outputs, which are all of one type and shape."""
         name = self._names.fresh(f"{self._prefix}/{op_type}")
-        output = ir.Value(name=self._names.fresh(f"{name}_output"), shape=shape)
-        if dtype is not None:
-            output.dtype = dtype
+        kind = None if dtype is None else ir.TensorType(dtype)
+        made = [ir.Value(name=self._names.fresh(f"{name}_output"), shape=shape, type=kind) for _ in range(outputs)]
         attrs = ir.convenience.convert_attributes(attributes or {})
-        self.nodes.append(ir.Node("", op_type, inputs, attrs, outputs=[output], name=name))
-        return output
+        self.nodes.append(ir.Node(domain, op_type, inputs, attrs, outputs=made, name=name))
+        if domain:
+            self.domains.add(domain)
+        return made
 
     def constant(self, array: NDArray[np.generic], role: str, dtype: ir.DataType | None = None) -> ir.Value:
         """A constant tensor as an initializer (as a Constant node inside a function, which cannot hold any)."""
@@ -82,7 +102,8 @@ def splice(old: Sequence[ir.Node], output: ir.Value, new: ir.Value, builder: Bui
 
     1. The value keeps its name, type and shape, also as a graph output; readers do not notice.
     2. Of ``old``, nodes whose outputs are still read elsewhere, or are graph outputs, stay.
-    3. New nodes stand where the producer of ``output`` stood, after everything they read.
+    3. New nodes stand where the producer of ``output`` stood, after everything they read; readers of what they also
+       ``stands_for`` may stand before them, so the graph is to be sorted then.
     """
     anchor = output.producer()
     assert anchor is not None
@@ -99,14 +120,20 @@ def splice(old: Sequence[ir.Node], output: ir.Value, new: ir.Value, builder: Bui
         for value in builder.initializers:
             owner.register_initializer(value)
     graph.insert_before(anchor, builder.nodes)
-    name = output.name
-    new.type, new.shape = output.type or new.type, output.shape or new.shape
-    new.metadata_props.update(output.metadata_props)
-    new.doc_string = output.doc_string
-    output.replace_all_uses_with(new, replace_graph_outputs=True)
-    output.name = None
-    new.name = name
+    for was, now in (*builder.stands_for.items(), (output, new)):
+        _succeed(was, now)
     remove_dead([anchor, *reversed(old)])
+
+
+def _succeed(old: ir.Value, new: ir.Value) -> None:
+    """Gives ``new`` the readers, name, type, shape and metadata of ``old``."""
+    name = old.name
+    new.type, new.shape = old.type or new.type, old.shape or new.shape
+    new.metadata_props.update(old.metadata_props)
+    new.doc_string = old.doc_string
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = None
+    new.name = name
 
 
 def remove_dead(candidates: Iterable[ir.Node]) -> None:

@@ -23,6 +23,7 @@ __all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "from_files", "hands
 Array = NDArray[Any]
 IN_PLACE = ("normal", "offset", "constant", "small")
 """Families fed to whole models by default: enough to move every activation's mean and spread."""
+_USUAL = 1e-5  # the epsilon of nearly every model, for drawing where the spec has none
 DEFAULT_BATCH = 2  # more than one, so that statistics mixed over the batch show
 DEFAULT_SIZE = 32  # divisible by the 2^5 that U-Nets and ResNets downsample by
 
@@ -91,6 +92,7 @@ def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str
     With fewer slots than families several tensors come back, rotated until each family was in some slot.
     """
     dtype = dtype or spec.dtype
+    epsilon = spec.epsilon or _USUAL
     channels_last = spec.channel_axis == -1
     moved = (shape[0], shape[-1], *shape[1:-1]) if channels_last else tuple(shape)
     tensors = []
@@ -98,7 +100,7 @@ def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str
         x = np.empty((len(hand), int(np.prod(moved)) // len(hand)))
         for name in dict.fromkeys(hand):
             rows = [i for i, held in enumerate(hand) if held == name]
-            x[rows] = FAMILIES[name].draw(_rng(name, seed), (len(rows), x.shape[1]), spec.epsilon, dtype)
+            x[rows] = FAMILIES[name].draw(_rng(name, seed), (len(rows), x.shape[1]), epsilon, dtype)
         x = x.reshape(moved)
         tensors.append(np.ascontiguousarray(np.moveaxis(x, 1, -1) if channels_last else x).astype(dtype))
     return tensors
@@ -106,7 +108,8 @@ def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str
 
 def hands(shape: Sequence[int], spec: GroupNormSpec) -> list[list[str]]:
     """For each tensor of ``deal`` the family's name in each of its (sample, group) slots."""
-    slots, names = shape[0] * spec.num_groups, list(FAMILIES)
+    defined = (name for name in FAMILIES if spec.epsilon or name != "constant")  # 0 / 0 is nobody's answer
+    slots, names = shape[0] * spec.num_groups, list(defined)
     return [[names[(start + i) % len(names)] for i in range(slots)] for start in range(0, len(names), slots)]
 
 

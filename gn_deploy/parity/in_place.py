@@ -64,6 +64,7 @@ def evidence_in_place(
                             x, y, pair.spec, *_parameters(pair.site, values),
                             case=case.name, precision=precision,
                             stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
+                            operands={name: _array(value, values) for name, value in pair.operands.items()},
                         )
                     )  # fmt: skip
         finally:
@@ -96,9 +97,10 @@ def evidence_in_torch(
 
 
 def _hidden(pair: Pair, model: "ir.Model", names: set[str | None]) -> str:
-    for value in (pair.input, pair.output):
+    for value in (pair.input, pair.output, *pair.operands.values()):
         producer = value.producer()
-        if producer.graph is not model.graph if producer is not None else value not in model.graph.inputs:
+        held = value in model.graph.inputs or value.const_value is not None
+        if producer.graph is not model.graph if producer is not None else not held:
             return "it is inside a subgraph or a function"
     for parameter in (pair.site.scale, pair.site.bias):
         if is_dynamic(parameter) and _name(parameter) not in names:
@@ -108,7 +110,12 @@ def _hidden(pair: Pair, model: "ir.Model", names: set[str | None]) -> str:
 
 def _tapped(pair: Pair) -> list[str]:
     dynamic = [_name(p) for p in (pair.site.scale, pair.site.bias) if is_dynamic(p)]
-    return [str(pair.input.name), str(pair.output.name), *dynamic]
+    operands = [str(value.name) for value in pair.operands.values() if value.const_value is None]
+    return [str(pair.input.name), str(pair.output.name), *operands, *dynamic]
+
+
+def _array(value: "ir.Value", values: Mapping[str, Array]) -> Array:
+    return values[str(value.name)] if value.const_value is None else value.const_value.numpy()
 
 
 def _name(parameter: Any) -> str:

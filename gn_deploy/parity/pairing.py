@@ -2,8 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,7 +37,7 @@ class Pair:
 
     site: "GroupNormSite"
     spec: GroupNormSpec
-    """What ``output`` must be of ``input``: the reference's spec, its activation only if ``output`` includes it."""
+    """What ``output`` must be of ``input`` and ``operands``: the spec of a layer of the reference's site."""
     input: "ir.Value"
     output: "ir.Value"
     form: str
@@ -46,6 +46,13 @@ class Pair:
     """By what they were paired."""
     differs: str = ""
     """What the candidate's GroupNorm is told to compute otherwise, in words."""
+    operands: "Mapping[str, ir.Value]" = field(default_factory=dict)
+    """The candidate's residual and modulation, by the names of ``GroupNormSite.operands``."""
+
+    @property
+    def region(self) -> "list[ir.Node]":
+        """The candidate's nodes between these values; none when ``output`` does not depend on ``input``."""
+        return _region([self.input, *self.operands.values()], self.output)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,67 +76,92 @@ def pair(
     free = list(candidate_sites)
     found: dict[GroupNormSite, Pair] = {}
 
-    def take(site: "GroupNormSite", other: "GroupNormSite", how: str) -> None:
+    def take(site: "GroupNormSite", other: "GroupNormSite", pair: Pair) -> None:
         free.remove(other)
-        found[site] = _with_site(site, other, how)
+        found[site] = pair
 
     for site in reference_sites:
         for other in free:
-            if other.input.name == site.input.name and _ends(site) & _ends(other):
-                take(site, other, "value names")
+            if same := _same_names(site, other):
+                take(site, other, same)
                 break
     values = _values(candidate)
     for site in reference_sites:
         if site not in found and (moved := _among_moves(site, values, free)):
-            found[site], other = moved
-            free.remove(other)
+            take(site, moved[1], moved[0])
     if (whole := _whole_graph(reference, candidate, reference_sites)) and whole.site not in found:
-        same = [s for s in free if s.input is whole.input and s.final_output is whole.output]
-        found[whole.site] = replace(whole, form=same[0].form, differs=_differs(whole.site, same[0])) if same else whole
-        free = [s for s in free if s not in same]
+        same_ends = [s for s in free if any(la.input is whole.input and la.output is whole.output for la in s.layers)]
+        for other in same_ends[:1]:
+            whole = replace(whole, form=other.form, differs=_differs(whole.site, other))
+        found[whole.site] = whole
+        free = [s for s in free if s not in same_ends]
     for site, other in _by_module([s for s in reference_sites if s not in found], free):
-        take(site, other, "module path")
+        take(site, other, _with_site(site, other, "module path"))
     for site in reference_sites:
         if site not in found and (named := _by_names(site, values)):
             found[site] = named
-            free = [s for s in free if s.output is not named.output and s.final_output is not named.output]
+            free = [s for s in free if all(layer.output is not named.output for layer in s.layers)]
     left = [s for s in reference_sites if s not in found]
     if len(left) == len(free) and all(map(_alike, left, free)):
         for site, other in zip(left, list(free), strict=True):
-            take(site, other, "order")
+            take(site, other, _with_site(site, other, "order"))
     reason = f"the candidate has no values of these names and {len(free)} other GroupNorm(s) for {len(left)} left over"
     pairs = tuple(found[s] for s in reference_sites if s in found)
     return Pairing(pairs, tuple((s, reason) for s in reference_sites if s not in found))
 
 
-def region(start: "ir.Value", end: "ir.Value") -> "list[ir.Node] | None":
-    """The nodes that compute ``end`` without looking behind ``start``; None when ``end`` does not depend on it."""
+def _region(starts: "Sequence[ir.Value]", end: "ir.Value") -> "list[ir.Node]":
+    """The nodes that compute ``end`` without looking behind ``starts``; none when it does not depend on the first."""
     nodes: dict[ir.Node, None] = {}
     met = False
     stack = [end]
     while stack:
         value = stack.pop()
-        if value is start:
-            met = True
+        if value in starts:
+            met = met or value is starts[0]
             continue
         node = value.producer()
         if node is not None and node not in nodes:
             nodes[node] = None
             stack += [v for v in node.inputs if v is not None]
-    return list(nodes) if met else None
+    return list(nodes) if met else []
 
 
-def _ends(site: "GroupNormSite") -> set[str | None]:
-    return {site.output.name, site.final_output.name}
+def _layers(site: "GroupNormSite") -> "list[GroupNormSite]":
+    """What may be judged of a site, best first: as much as possible at once, but on the sum with a residual, which is
+    what the statistics see, rather than on its addends.
+    """
+    return sorted(site.layers, key=lambda layer: layer.spec.residual)
+
+
+def _same_names(site: "GroupNormSite", other: "GroupNormSite") -> Pair | None:
+    for layer in _layers(site):
+        for theirs in other.layers:
+            if _ends(layer) == _ends(theirs):
+                return _paired(site, layer, theirs, "value names")
+    return None
+
+
+def _ends(layer: "GroupNormSite") -> "tuple[str | None, str | None, dict[str, str | None]]":
+    return layer.input.name, layer.output.name, {name: value.name for name, value in layer.operands.items()}
+
+
+def _paired(site: "GroupNormSite", layer: "GroupNormSite", theirs: "GroupNormSite", how: str) -> Pair:
+    differs = _differs(site, theirs)
+    return Pair(site, layer.spec, theirs.input, theirs.output, theirs.form, how, differs, theirs.operands)
 
 
 def _with_site(site: "GroupNormSite", other: "GroupNormSite", how: str) -> Pair:
-    differs = _differs(site, other)
-    same = site.spec.activation is other.spec.activation
-    if same or site.final_output.name == other.final_output.name:  # it is not recognised there, or is another one
-        return Pair(site, site.spec, other.input, other.final_output, other.form, how, differs)
-    spec = replace(site.spec, activation=Activation.NONE)
-    return Pair(site, spec, other.input, other.output, other.form, how, differs)
+    """By the widest layer that both have; without one by what their forms read, whatever that computes."""
+    for layer in _layers(site):
+        for theirs in other.layers:
+            if _computed(layer) == _computed(theirs):
+                return _paired(site, layer, theirs, how)
+    return _paired(site, site.bare, other.bare, how)
+
+
+def _computed(layer: "GroupNormSite") -> frozenset[str]:
+    return layer.spec.around - {"wide_affine"}  # what is rounded when is the candidate's own choice
 
 
 def _differs(site: "GroupNormSite", other: "GroupNormSite") -> str:
@@ -155,13 +187,16 @@ def _whole_graph(a: "ir.Model", b: "ir.Model", sites: "Sequence[GroupNormSite]")
     """For models that are one GroupNorm and nothing else: names do not matter then."""
     if len(sites) != 1 or len(a.graph.outputs) != 1 or len(b.graph.outputs) != 1:
         return None
-    site = sites[0]
-    if site.input not in a.graph.inputs or site.final_output is not a.graph.outputs[0]:
-        return None
-    at = list(a.graph.inputs).index(site.input)
-    if at >= len(b.graph.inputs):
-        return None
-    return Pair(site, site.spec, b.graph.inputs[at], b.graph.outputs[0], "", "graph input and output")
+    site, inputs = sites[0], list(a.graph.inputs)
+    for layer in site.layers:
+        read = [layer.input, *layer.operands.values()]
+        at = [inputs.index(v) for v in read if v in inputs]
+        if layer.output is a.graph.outputs[0] and len(at) == len(read) and max(at) < len(b.graph.inputs):
+            start, *others = (b.graph.inputs[i] for i in at)
+            operands = dict(zip(layer.operands, others, strict=True))
+            how = "graph input and output"
+            return Pair(site, layer.spec, start, b.graph.outputs[0], "", how, operands=operands)
+    return None
 
 
 def _by_module(
@@ -184,26 +219,23 @@ def _among_moves(
     They belong to what is judged: with other channels in its groups a right GroupNorm is a wrong one.
     """
     named = _by_names(site, values)
-    nodes = set(region(named.input, named.output) or ()) if named else set()
-    inner = [other for other in free if nodes.issuperset(other.nodes)]
+    nodes = set(named.region if named else ())
+    inner = [other for other in free if nodes.issuperset(other.bare.nodes)]
     allowed = _MOVES | _ACTIVATING if named and named.spec.activation is not Activation.NONE else _MOVES
-    if named is None or len(inner) != 1 or any(n.op_type not in allowed for n in nodes.difference(inner[0].nodes)):
+    if named is None or len(inner) != 1 or any(n.op_type not in allowed for n in nodes.difference(inner[0].bare.nodes)):
         return None
     return named, inner[0]
 
 
 def _by_names(site: "GroupNormSite", values: "dict[str, ir.Value]") -> Pair | None:
-    start = values.get(site.input.name or "")
-    for end_of, spec in (
-        (site.final_output, site.spec),
-        (site.output, replace(site.spec, activation=Activation.NONE)),
-    ):
-        end = values.get(end_of.name or "")
-        if start is None or end is None:
+    for layer in _layers(site):
+        start, end, *others = (values.get(v.name or "") for v in (layer.input, layer.output, *layer.operands.values()))
+        if start is None or end is None or None in others:
             continue
-        nodes = region(start, end)
-        if nodes and not any(node.op_type in _NEVER_INSIDE for node in nodes):
-            return Pair(site, spec, start, end, "", "value names")
+        operands = {name: value for name, value in zip(layer.operands, others, strict=True) if value is not None}
+        pair = Pair(site, layer.spec, start, end, "", "value names", operands=operands)
+        if pair.region and not any(node.op_type in _NEVER_INSIDE for node in pair.region):
+            return pair
     return None
 
 

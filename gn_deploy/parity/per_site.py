@@ -1,7 +1,7 @@
 """One GroupNorm on one runtime, judged on arrays that went in and came out."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
 from gn_deploy.parity.metrics import by_slot, classify, measure
-from gn_deploy.parity.pairing import Pair, region
+from gn_deploy.parity.operands import for_oracle
+from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.report import Metrics, SiteVerdict, Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
 from gn_deploy.spec import GroupNormSpec
@@ -72,21 +73,27 @@ def judge_arrays(
     stores: int = 0,
     tapped: bool = False,
     override: Override | None = None,
+    operands: Mapping[str, Array] | None = None,
 ) -> list[Evidence]:
-    """``y`` as the spec's answer to ``x``; one piece of evidence, or one per family of ``hand`` (the slots' families).
+    """``y`` as the spec's answer to ``x`` and ``operands``, which are named as a site's.
 
-    ``precision`` is what the runtime computes in when that is lower than y's dtype: then x and parameters, which it
-    rounded on arrival, are rounded to it. ``tapped`` tells that x is a copy out of a running network: in low precision
-    the kernel may have read the number before it was rounded (ONNX Runtime drops pairs of casts).
+    One piece of evidence, or one per family of ``hand`` (the slots' families). ``precision`` is what the runtime
+    computes in when that is lower than y's dtype: then x and parameters, which it rounded on arrival, are rounded to
+    it. ``tapped`` tells that x is a copy out of a running network: in low precision the kernel may have read the number
+    before it was rounded (ONNX Runtime drops pairs of casts).
     """
     if x.shape != y.shape:
         return [Evidence(case, Status.FAIL, None, f"the output has shape {y.shape}, the input {x.shape}")]
     dtype = coarser(y.dtype.name, precision or y.dtype.name)
     x = x.astype(dtype) if dtype != y.dtype.name else x
-    scale, bias = (None if p is None else np.asarray(p).astype(dtype) for p in (scale, bias))
+    held = spec.stash_dtype if spec.wide_affine else dtype
+    scale, bias = (None if p is None else np.asarray(p).astype(held) for p in (scale, bias))
+    around = for_oracle({name: a.astype(x.dtype) for name, a in (operands or {}).items()}, x, spec.channel_axis)
     arithmetic = coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32")
     unrounded = x.dtype.name if tapped and x.dtype.name in LOW_PRECISION else None
-    limits = bounds(x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores, input_dtype=unrounded)
+    limits = bounds(
+        x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores, input_dtype=unrounded, **around
+    )
     if override is not None:
         limits = override.replace(limits)
     if hand is None:
@@ -153,7 +160,7 @@ def low_precision_stores(pair: Pair, dtype: str) -> int:
     """
     if dtype not in LOW_PRECISION:
         return 0
-    pointwise = sum(node.op_type in _POINTWISE for node in region(pair.input, pair.output) or ())
+    pointwise = sum(node.op_type in _POINTWISE for node in pair.region)
     return min(max(2, pointwise - 1), 4)  # 4: subtraction, division, product, sum; the rest is about statistics
 
 

@@ -11,7 +11,8 @@ from gn_deploy.errors import GnDeployError, UnavailableError
 from gn_deploy.graph.cut import cut
 from gn_deploy.parity.cases import Array, deal, hands
 from gn_deploy.parity.families import FAMILIES
-from gn_deploy.parity.pairing import Pair, region
+from gn_deploy.parity.operands import draw
+from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.per_site import (
     Evidence,
     Override,
@@ -118,10 +119,11 @@ def _plan(pair: Pair, model: "ir.Model") -> _Plan | str:
     if is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
         return "scale or bias is only known at run time"
     shape = probe_shapes(pair.site, pair.input)[0]
-    others = shape_feeds(cut(model, [pair.input], [pair.output]), shape)
+    alone = cut(model, [pair.input, *pair.operands.values()], [pair.output])
+    others = shape_feeds(alone, shape, known=[str(value.name) for value in pair.operands.values()])
     if isinstance(others, str):
         return others
-    reads = frozenset(v for node in region(pair.input, pair.output) or () for v in node.inputs if v is not None)
+    reads = frozenset(v for node in pair.region for v in node.inputs if v is not None)
     return _Plan(pair, shape, others, reads)
 
 
@@ -130,7 +132,7 @@ def _batches(plans: Sequence[_Plan], model: "ir.Model") -> Iterator[list[_Plan]]
     main = {v for node in model.graph for v in node.outputs}
     batch: list[_Plan] = []
     for plan in plans:
-        if plan.others or plan.pair.output not in main:
+        if plan.others or plan.pair.operands or plan.pair.output not in main:
             yield [plan]
             continue
         clash = any(plan.pair.input in other.reads or other.pair.input in plan.reads for other in batch)
@@ -156,9 +158,11 @@ def _run(
 ) -> dict[Pair, list[Evidence]]:
     import onnx_ir as ir
 
-    joint = cut(model, [p.pair.input for p in plans], [p.pair.output for p in plans])
+    operands = [(plan, value) for plan in plans for value in plan.pair.operands.values()]
+    starts = [*(p.pair.input for p in plans), *(value for _, value in operands)]
+    joint = cut(model, starts, [p.pair.output for p in plans])
     entries = list(joint.graph.inputs)[: len(plans)]
-    for entry, plan in zip(entries, plans, strict=True):
+    for entry, plan in zip(joint.graph.inputs, [*plans, *(plan for plan, _ in operands)], strict=False):
         if entry.dtype is None:
             entry.type = ir.TensorType(ir.DataType.from_numpy(np.dtype(plan.pair.spec.dtype)))
         if entry.shape is not None:  # one name may stand for different sizes here
@@ -170,9 +174,12 @@ def _run(
         dealt = [_dealt(plan, str(e.dtype.numpy()), precision) for plan, e in zip(plans, entries, strict=True)]  # type: ignore[union-attr]
         for turn in range(max(map(len, dealt))):
             feeds = {n: a for plan in plans for n, a in plan.others.items()}
-            for entry, hand in zip(entries, dealt, strict=True):
-                feeds[str(entry.name)] = hand[turn % len(hand)][0]
-            values = session.run(feeds)
+            for plan, entry, hand in zip(plans, entries, dealt, strict=True):
+                x = hand[turn % len(hand)][0]
+                around = draw(plan.pair.operands, x, plan.pair.spec.channel_axis)
+                feeds |= {str(plan.pair.operands[name].name): array for name, array in around.items()}
+                feeds[str(entry.name)] = x
+            values = feeds | session.run(feeds)
             for plan, hand in zip(plans, dealt, strict=True):
                 if turn < len(hand):
                     found[plan.pair] += _judged(plan.pair, *hand[turn], values, precision, override)
@@ -195,5 +202,8 @@ def _judged(
     y, spec = values[str(pair.output.name)], pair.spec
     scale, bias = channels(pair.site.scale, spec), channels(pair.site.bias, spec)
     stores = low_precision_stores(pair, y.dtype.name)
-    options: dict[str, Any] = {"precision": precision, "stores": stores, "override": override}
+    operands = {name: values[str(value.name)] for name, value in pair.operands.items()}
+    options: dict[str, Any] = {
+        "precision": precision, "stores": stores, "override": override, "operands": operands,
+    }  # fmt: skip
     return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

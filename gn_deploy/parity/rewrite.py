@@ -10,11 +10,12 @@ from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import GnDeployError
 from gn_deploy.parity.cases import Array, deal, hands
 from gn_deploy.parity.metrics import by_slot, nonfinite_mismatch
+from gn_deploy.parity.operands import draw, for_oracle
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.per_site import channels, is_dynamic
 from gn_deploy.parity.probe import probe_shapes, shape_feeds
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
-from gn_deploy.spec import Activation, GroupNormSpec
+from gn_deploy.spec import GroupNormSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -30,15 +31,14 @@ _ATTRIBUTE = FORMATS["float32"].u  # ONNX keeps epsilon in a float32 attribute
 def check(site: "GroupNormSite", before: "ir.Model", after: "ir.Model") -> Decision:
     """Whether ``before`` and ``after`` both compute ``site``, on every family and, for dynamic shapes, two sizes.
 
-    Both are the region cut out: x first, then scale and bias when they are only known at run time, one output. They
+    Both are the region cut out: x first, then residual, modulation, and scale and bias when they are only known at run
+    time, one output. They
     run promoted to float64, so neither a runtime's arithmetic nor a Cast to half precision inside plays a part, and are
     compared with the oracle by the bound of float64, to which only the rounding of epsilon and of folded parameters to
     the file's own type is added. ``before`` may be one-pass: it is allowed the error of that formula, the meaning is
     right; ``after`` is not.
     """
-    spec = replace(site.spec, dtype="float64", stash_dtype="float64")
-    if before.graph.outputs[0].name == site.output.name:
-        spec = replace(spec, activation=Activation.NONE)
+    spec = replace(site.spec, dtype="float64", stash_dtype="float64", wide_affine=False)
     trials = _trials(site, spec, before)
     for told, model, one_pass in (("the nodes found", before, True), ("the nodes written", after, False)):
         try:
@@ -56,11 +56,12 @@ def check(site: "GroupNormSite", before: "ir.Model", after: "ir.Model") -> Decis
 
 @dataclass(frozen=True, slots=True)
 class _Trial:
-    """One x with the families in its slots, the run-time parameters beside it, and the answer with its bounds."""
+    """One x with the families in its slots, what else is read at run time, and the answer with its bounds."""
 
     x: Array
     hand: Sequence[str]
-    parameters: dict[str, Array]
+    others: dict[str, Array]
+    """By the names of the values."""
     limits: Bounds
 
 
@@ -79,18 +80,21 @@ def _trials(site: "GroupNormSite", spec: GroupNormSpec, model: "ir.Model") -> li
             if total > MAX_ELEMENTS and total > x.size:
                 break
             x = x.astype(np.float64)
-            limits = bounds(x, spec, scale, bias, epsilon_rounding=_ATTRIBUTE, parameter_rounding=rounding)
-            found.append(_Trial(x, hand, dynamic, limits))
+            operands = draw(site.operands, x, spec.channel_axis)
+            around = for_oracle(operands, x, spec.channel_axis)
+            limits = bounds(x, spec, scale, bias, epsilon_rounding=_ATTRIBUTE, parameter_rounding=rounding, **around)
+            named = {str(site.operands[name].name): array for name, array in operands.items()}
+            found.append(_Trial(x, hand, named | dynamic, limits))
     return found
 
 
 def _difference(trial: _Trial, spec: GroupNormSpec, model: "ir.Model", session: "Session", one_pass: bool) -> str:
     """What is wrong on one trial; "" when nothing is."""
     shape, reference = trial.x.shape, trial.limits.reference
-    others = shape_feeds(model, shape, known=list(trial.parameters))
+    others = shape_feeds(model, shape, known=list(trial.others))
     if isinstance(others, str):
         return others
-    feeds = {str(model.graph.inputs[0].name): trial.x, **trial.parameters, **others}
+    feeds = {str(model.graph.inputs[0].name): trial.x, **trial.others, **others}
     (y,) = session.run(feeds).values()
     if y.shape != shape:
         return f"x of shape {shape} gives y of shape {y.shape}"

@@ -17,7 +17,6 @@ from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict, 
 from gn_deploy.registry import Unavailable
 from gn_deploy.runtimes import RUNTIMES, resolve
 from gn_deploy.runtimes.base import RuntimeFailure
-from gn_deploy.spec import Activation
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -94,11 +93,9 @@ def examine(subject: Subject, by: Standard) -> Findings:
 
 
 def find_sites(model: "ir.Model") -> "list[GroupNormSite]":
-    """With their activations, so that what is judged ends at a value that every spelling keeps."""
-    from gn_deploy.passes.fuse_activation import fuse_activation
     from gn_deploy.sites import find
 
-    return [fuse_activation(site) for site in find(model).sites]
+    return list(find(model).sites)
 
 
 def _judge(found: Findings, subject: Subject, runtime: "Runtime", by: Standard) -> None:
@@ -133,8 +130,7 @@ def _judge_sites(
                 evidence[p] = [*evidence[p], *more]
     elif isinstance(session, Listening):
         plain = tuple(
-            Pair(s, replace(s.spec, activation=Activation.NONE), s.input, s.output, "module", "module path")
-            for s in by.sites
+            Pair(s, s.bare.spec, s.bare.input, s.bare.output, "module", "module path") for s in by.sites
         )
         pairing = Pairing(plain, ())
         evidence = evidence_in_torch(plain, session, cases, by.override)

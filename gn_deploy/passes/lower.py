@@ -5,14 +5,15 @@ from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
+from gn_deploy.around.write import own_part, write
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
 from gn_deploy.graph.cut import cut
+from gn_deploy.graph.io import sort
 from gn_deploy.graph.provenance import stamp_model, stamp_node
 from gn_deploy.graph.splice import Builder, Names, dying_with, splice
-from gn_deploy.passes.fuse_activation import fuse_activation
 from gn_deploy.passes.opset import may_raise, raise_opset
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
@@ -47,11 +48,12 @@ class Lowered(ir.passes.PassResult):
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The form chosen for a site, and the reasons met on the way."""
+    """The form chosen for a site, the layer of the site it is to write, and the reasons met on the way."""
 
     site: GroupNormSite
     form: Form | None
     decision: Decision
+    layer: GroupNormSite
 
 
 class LowerGroupNorm(ir.passes.InPlacePass):
@@ -72,7 +74,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
 
     def call(self, model: ir.Model) -> Lowered:
         found = find(model)
-        sites = [fuse_activation(site) for site in found.sites]
+        sites = found.sites
         for site in sites:
             if site.invalid:
                 raise InputError(site.invalid, "per group before opset 21, per channel since: convert the parameter")
@@ -84,13 +86,17 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             opset = before
         names = Names(model)
         now: dict[ir.Value, ir.Value] = {}  # a site may read what the rewrite of an earlier one replaced
+        unsorted = False
         for plan in plans:
             if plan.form is not None:
-                site = _moved(plan.site, now)
+                site = _moved(plan.layer, now)
                 at = _after(site, before, opset)
-                in_function = self._in_function(model, site)
-                now[site.output] = _rewrite(site, plan.form, names, at, self._min_rank, in_function)
+                new = _rewrite(site, plan.form, names, at, self._min_rank, self._function(model, site))
+                unsorted = unsorted or len(new) > 1
+                now |= new
         changed = any(plan.form is not None for plan in plans)
+        if unsorted:
+            sort(model)
         if changed:
             if opset > before:
                 raise_opset(model, opset)
@@ -113,40 +119,45 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         allowed = current
         if raising:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
-            gone = dying_with(map(_last, sites))
-            wanted = {f.min_opset(s.spec) for s in sites for f in self._candidates(s.spec)[:1]}
+            gone = dying_with(_last(site.bare) for site in sites)
+            wanted = {f.min_opset(s.bare.spec) for s in sites for f in self._candidates(s.bare.spec)[:1]}
             for opset in sorted(o for o in wanted if o > current):
                 allowed = opset if may_raise(model, opset, gone) else allowed
         plans = [self._choose(site, current, allowed, model) for site in sites]
-        needed = [p.form.min_opset(p.site.spec) for p in plans if p.form is not None and p.site.opset == current]
+        needed = [_min_opset(p.form, p.layer) for p in plans if p.form is not None and p.site.opset == current]
         return plans, max([current, *needed])
 
     def _candidates(self, spec: GroupNormSpec) -> list[Form]:
         return [FORMS.require(name) for name in self.target.preference(spec)]
 
     def _choose(self, site: GroupNormSite, current: int, allowed: int, model: ir.Model) -> _Plan:
-        spec = site.spec
+        """The first form that may be written, for the widest layer of the site that it computes by itself."""
         if site.opset != current:  # a function with an import of its own, which nothing raises
             current = allowed = site.opset
         reasons: list[str] = []
-        for form in self._candidates(spec):
-            needed = form.min_opset(spec)
-            opset = max(current, needed)
-            takes = self.target.takes(form.name, spec)
-            legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, dying_with([_last(site)]))
-            refused = next((d for d in (takes, legal) if not d), None)
-            if refused is not None:
-                reasons.append(f"{form.name}: {refused.reason}")
-                continue
-            if opset > allowed:
-                reasons.append(f"{form.name}: needs opset {needed}")
-                continue
-            why = f" ({'; '.join(reasons)})" if reasons else ""
-            raised = f", opset raised from {current} to {opset}" if opset > current else ""
-            if form.name == site.form and not site.notes and not self._needs_rank(spec, form):
-                return _Plan(site, None, Accepted(f"already written as {form.name}{why}"))
-            return _Plan(site, form, Accepted(f"written as {form.name}{raised}{why}"))
-        return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"))
+        for form in self._candidates(site.bare.spec):
+            for layer in site.layers:
+                if layer.inner is not None and not layer.spec.around <= form.fuses:
+                    continue
+                spec = own_part(layer.spec, form.fuses)
+                needed = form.min_opset(spec)
+                opset = max(current, needed)
+                takes = self.target.takes(form.name, spec)
+                gone = dying_with([_last(layer)])
+                legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, gone)
+                refused = next((d for d in (takes, legal) if not d), None)
+                if refused is None and opset > allowed:
+                    refused = Rejected(f"needs opset {needed}")
+                if refused is not None:
+                    reasons += [f"{form.name}: {refused.reason}"] * (layer.inner is None)
+                    continue
+                why = f" ({'; '.join(reasons)})" if reasons else ""
+                raised = f", opset raised from {current} to {opset}" if opset > current else ""
+                as_found = form.name == site.form and layer.inner is None and spec == layer.spec
+                if as_found and not site.notes and not self._needs_rank(spec, form):
+                    return _Plan(site, None, Accepted(f"already written as {form.name}{why}"), layer)
+                return _Plan(site, form, Accepted(f"written as {form.name}{raised}{why}"), layer)
+        return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"), site.bare)
 
     def _needs_rank(self, spec: GroupNormSpec, form: Form) -> bool:
         return form.name == "native" and spec.rank is not None and spec.rank < self._min_rank
@@ -154,25 +165,26 @@ class LowerGroupNorm(ir.passes.InPlacePass):
     def _verified(self, model: ir.Model, plan: _Plan, opset: int) -> _Plan:
         if plan.form is None or self.verify is None:
             return plan
-        site, form = plan.site, plan.form
-        runtime_inputs = [p.value for p in (site.scale, site.bias) if p and p.array is None and p.value is not None]
-        before = cut(model, [site.input, *runtime_inputs], [site.output])
+        site, form = plan.layer, plan.form
+        before = cut(model, [site.input, *site.runtime_inputs], [site.output])
         after = before.clone()
         before.graph.opset_imports[""] = after.graph.opset_imports[""] = site.opset
         copy = _same_site(site, after)
         opset = _after(site, opset_of(model), opset)
-        _rewrite(copy, form, Names(after), opset, self._min_rank, in_function=False)
+        _rewrite(copy, form, Names(after), opset, self._min_rank, after)
         after.graph.opset_imports[""] = opset
         decision = self.verify(site, before, after)
         if decision:
             return plan
-        return _Plan(site, None, Rejected(f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"))
+        reason = f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"
+        return replace(plan, form=None, decision=Rejected(reason))
 
     def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
-        return may_raise(model, opset, dying_with(_last(p.site) for p in plans if p.form is not None))
+        return may_raise(model, opset, dying_with(_last(p.layer) for p in plans if p.form is not None))
 
-    def _in_function(self, model: ir.Model, site: GroupNormSite) -> bool:
-        return any(function.graph is site.graph for function in model.functions.values())
+    def _function(self, model: ir.Model, site: GroupNormSite) -> ir.Model | ir.Function:
+        """What declares the operator sets of the place: the function the site is in, else the model."""
+        return next((f for f in model.functions.values() if f.graph is site.graph), model)
 
 
 def _told(plan: _Plan) -> SiteDecision:
@@ -192,6 +204,10 @@ def _after(site: GroupNormSite, before: int, opset: int) -> int:
     return opset if site.opset == before else site.opset
 
 
+def _min_opset(form: Form, layer: GroupNormSite) -> int:
+    return form.min_opset(own_part(layer.spec, form.fuses))
+
+
 def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSite:
     """``site`` reading the values that stand in the graph now."""
 
@@ -199,23 +215,32 @@ def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSi
         value = now.get(held.value) if held is not None and held.value is not None else None
         return held if held is None or value is None else replace(held, value=value)
 
-    return replace(site, input=now.get(site.input, site.input), scale=there(site.scale), bias=there(site.bias))
+    return replace(
+        site,
+        input=now.get(site.input, site.input),
+        operands={name: now.get(value, value) for name, value in site.operands.items()},
+        sum=None if site.sum is None else now.get(site.sum, site.sum),
+        scale=there(site.scale),
+        bias=there(site.bias),
+    )
 
 
 def _rewrite(
-    site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, in_function: bool
-) -> ir.Value:
-    """Writes ``site`` as ``form`` in its graph; returns the value that replaced its output."""
+    site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, scope: ir.Model | ir.Function
+) -> dict[ir.Value, ir.Value]:
+    """Writes ``site`` as ``form`` in its graph; returns what replaced its output and, where others read it, its sum."""
     graph = _last(site).graph
     assert isinstance(graph, ir.Graph)
-    scope, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
-    prefix = scope if scope and any(last.startswith(node.op_type) for node in site.nodes) else site.name
+    module, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
+    prefix = module if module and any(last.startswith(node.op_type) for node in site.nodes) else site.name
     builder = Builder(graph, names, prefix, opset, min_rank=min_rank)
-    value = form.write(site, builder)
+    value = write(site, form, builder)
     for node in builder.nodes:
         stamp_node(node, form.name, site.form, site.nodes)
-    splice(site.nodes, site.output, value, builder, in_function=in_function)
-    return value
+    splice(site.nodes, site.output, value, builder, in_function=isinstance(scope, ir.Function))
+    for domain in builder.domains:
+        scope.opset_imports.setdefault(domain, 1)
+    return {site.output: value, **builder.stands_for}
 
 
 def _same_site(site: GroupNormSite, model: ir.Model) -> GroupNormSite:
@@ -231,6 +256,8 @@ def _same_site(site: GroupNormSite, model: ir.Model) -> GroupNormSite:
         site,
         input=values[site.input.name],
         output=values[site.output.name],
+        operands={name: values[value.name] for name, value in site.operands.items()},
+        sum=None,  # only the output is judged
         scale=there(site.scale),
         bias=there(site.bias),
         nodes=tuple(model.graph),

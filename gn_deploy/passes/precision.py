@@ -58,7 +58,7 @@ def convert(model: ir.Model, suffix: str) -> str:
 
 def _kept_wide(model: ir.Model, goal: ir.DataType) -> set[ir.Node]:
     opset = opset_of(model)
-    kept = {n for s in find(model).sites if s.form == "primitives" for n in s.nodes}
+    kept = {n for s in find(model).sites if s.form == "primitives" for n in s.bare.nodes}
     from_integers: set[ir.Value] = set()
     for node in model.graph:
         inputs = [v for v in node.inputs if v is not None and v.dtype in _FLOATS and v.const_value is None]

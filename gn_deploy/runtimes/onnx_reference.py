@@ -142,11 +142,12 @@ def _evaluator() -> type[Any]:
     """ReferenceEvaluator whose every instance, function bodies included, knows our operators."""
     from onnx.reference import ReferenceEvaluator
 
-    from gn_deploy.runtimes import reference_ops, reference_windows
+    from gn_deploy.runtimes import reference_fused, reference_ops, reference_windows
 
     operators = [*reference_ops.OPS, *reference_windows.OPS]
     for operator in operators:
         operator.op_domain = ""
+    operators += reference_fused.OPS
 
     class Evaluator(ReferenceEvaluator):
         def __init__(self, proto: Any, **options: Any) -> None:

@@ -7,11 +7,13 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.forms import FORMS
-from gn_deploy.forms.base import DTYPES, GroupNormSite, Parameter
+from gn_deploy.forms.base import DTYPES, GroupNormSite, Parameter, ReadOnly
 from gn_deploy.graph.splice import Builder, Names
 from gn_deploy.spec import GroupNormSpec
 
 Affine = NDArray[np.generic] | None
+WRITTEN = [f.name for f in map(FORMS.require, FORMS.names()) if not isinstance(f, ReadOnly)]
+"""Names of the forms that are written as well as read."""
 
 
 def write(
@@ -31,6 +33,7 @@ def write(
         graph.register_initializer(value)
     graph.extend(builder.nodes)
     graph.outputs.append(y)
+    graph.opset_imports.update(dict.fromkeys(builder.domains, 1))
     return model
 
 

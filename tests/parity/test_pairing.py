@@ -78,10 +78,8 @@ def test_names_across_a_convolution_are_a_coincidence() -> None:
 
 
 def test_the_activation_is_judged_only_where_both_have_it() -> None:
-    from gn_deploy.passes.fuse_activation import fuse_activation
-
     a, b = network(native()), network(RIGHT["instance norm"], activation="Sigmoid")
-    pairing = pair(a, [fuse_activation(s) for s in find(a).sites], b, [fuse_activation(s) for s in find(b).sites])
+    pairing = pair(a, find(a).sites, b, find(b).sites)
     first = pairing.pairs[0]
     assert first.site.spec.activation is Activation.RELU
     assert first.spec.activation is Activation.NONE

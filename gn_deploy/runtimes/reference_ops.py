@@ -153,6 +153,13 @@ class HardSwish(OpRun):
         return ((v * np.clip(v / 6 + 0.5, 0, 1)).astype(x.dtype),)
 
 
+class Transpose(OpRun):
+    """NumPy gives a view, whose sums it takes one number after the other; a runtime's tensor has its own memory."""
+
+    def _run(self, x: Array, perm: tuple[int, ...] | None = None) -> tuple[Array]:
+        return (np.transpose(x, perm).copy(),)
+
+
 class _Widened(OpRun):
     """Accumulates float16 and bfloat16 in float32 and rounds once; NumPy sums bfloat16 in bfloat16."""
 
@@ -178,5 +185,6 @@ OPS: list[type[OpRun]] = [
     Erf,
     Gelu,
     HardSwish,
+    Transpose,
     *(type(name, (_Widened,), {}) for name in WIDENED),
 ]

@@ -118,8 +118,13 @@ def site_rows(decisions: "Iterable[SiteDecision]") -> list[dict[str, Any]]:
             "num_channels": d.spec.num_channels,
             "epsilon": d.spec.epsilon,
             "dtype": d.spec.dtype,
+            "stash_dtype": d.spec.stash_dtype,
+            "wide_affine": d.spec.wide_affine,
             "rank": d.spec.rank,
+            "channel_axis": d.spec.channel_axis,
             "activation": str(d.spec.activation),
+            "residual": d.spec.residual,
+            "scale_shift": d.spec.scale_shift,
             "module": d.module,
             "source": d.source,
             "decision": {"accepted": bool(d.decision), "form": d.wrote, "reason": d.decision.reason},
@@ -157,7 +162,7 @@ def _site_table(decisions: "Iterable[SiteDecision]", heading: str, columns: "Seq
             "groups": f"{d.spec.num_groups}×{d.spec.num_channels}",
             "epsilon": f"{d.spec.epsilon:g}",
             "dtype": d.spec.dtype,
-            "activation": str(d.spec.activation),
+            "around": ", ".join(_AROUND.get(part, part) for part in sorted(d.spec.around)),
             "source": d.source,
         }
 
@@ -165,5 +170,6 @@ def _site_table(decisions: "Iterable[SiteDecision]", heading: str, columns: "Seq
     return table("", (*columns, heading), lines)
 
 
-_COLUMNS = ("site", "form", "groups", "epsilon", "dtype", "activation", "source")
-_NARROW = ("site", "form", "groups", "activation")
+_COLUMNS = ("site", "form", "groups", "epsilon", "dtype", "around", "source")
+_NARROW = ("site", "form", "groups", "around")
+_AROUND = {"channels_last": "channels last", "scale_shift": "scale and shift", "wide_affine": "float32 inside"}

@@ -177,10 +177,12 @@ def _kernels(engine: "BuildResult", sites: "Sequence[GroupNormSite]") -> "Table"
 
     alike: dict[tuple[str, str], list[str]] = {}
     for site in sites:
-        norm, after = ({str(n.name) for n in nodes} for nodes in (site.nodes, site.epilogue))
+        norm = {str(node.name) for node in site.bare.nodes}
+        whole = next(layer for layer in site.layers if not layer.operands)
+        after = {str(node.name) for node in whole.nodes} - norm
         own = [k for k in engine.kernels if norm & set(k.origin)]
         fused = any(after <= set(k.origin) for k in own)
-        activation = f"{site.spec.activation}, {'fused' if fused else 'not fused'}" if after else ""
+        activation = f"{whole.spec.activation}, {'fused' if fused else 'not fused'}" if after else ""
         names = ", ".join(_HASH.sub("", k.name) for k in own)
         alike.setdefault((names, activation), []).append(site.module or site.name)
     lines = [[str(len(same)), kernels, act, same[0]] for (kernels, act), same in alike.items()]

@@ -32,7 +32,8 @@ def inspect(
         console.print(f"{plural(len(found.near_misses), 'place')} looked like a GroupNorm; --why shows the reasons")
     if found.near_misses and why:
         misses = sorted(found.near_misses, key=lambda miss: -miss.progress)
-        console.print(table("\nNear misses", ("node", "form", "reason"), [[m.node, m.form, m.reason] for m in misses]))
+        lines = [[m.node, m.form, str(m.progress), m.reason] for m in misses]
+        console.print(table("\nNear misses", ("node", "form", ">nodes matched", "what stopped it"), lines))
     document = {
         "model": str(model),
         "opset": opset,

@@ -1,5 +1,6 @@
 """The float64 oracle against independent sources: rationals, mpmath, torch in double, ONNX's own test data."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import mpmath
@@ -10,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gn_deploy.errors import InputError
-from gn_deploy.reference import group_norm, normalize
+from gn_deploy.reference import activate, group_norm, normalize
 from gn_deploy.spec import Activation, GroupNormSpec
+
+F = torch.nn.functional
+TORCH = {
+    Activation.NONE: lambda v: v,
+    Activation.RELU: F.relu,
+    Activation.SILU: F.silu,
+    Activation.HARDSWISH: F.hardswish,
+    Activation.GELU: F.gelu,
+    Activation.GELU_TANH: lambda v: F.gelu(v, approximate="tanh"),
+    Activation.MISH: F.mish,
+}
 
 
 def test_by_hand() -> None:
@@ -77,9 +89,7 @@ def test_against_torch_double(
     want = torch.nn.functional.group_norm(
         t(x), groups, t(scale) if affine else None, t(bias) if affine else None, spec.epsilon
     )
-    want = {Activation.NONE: lambda v: v, Activation.RELU: torch.relu, Activation.SILU: torch.nn.functional.silu}[
-        activation
-    ](want).numpy()
+    want = TORCH[activation](want).numpy()
     given_x = np.moveaxis(x, 1, -1) if last else x
     got = group_norm(given_x, spec, scale, bias)
     got = np.moveaxis(got, -1, 1) if last else got
@@ -127,6 +137,34 @@ def test_nan_and_inf_stay_in_their_group() -> None:
     assert bad[1, 1].all()
     assert not bad[0, 1].any()
     assert not bad[1, 0].any()
+
+
+@pytest.mark.parametrize(
+    ("activation", "exact"),
+    [
+        (Activation.SILU, lambda y: y / (1 + mpmath.exp(-y))),
+        (Activation.GELU, lambda y: y * mpmath.erfc(-y / mpmath.sqrt(2)) / 2),
+        (
+            Activation.GELU_TANH,
+            lambda y: y * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (y + mpmath.mpf("0.044715") * y**3))) / 2,
+        ),
+        (Activation.MISH, lambda y: y * mpmath.tanh(mpmath.log(1 + mpmath.exp(y)))),
+        (Activation.HARDSWISH, lambda y: y * min(max(y + 3, 0), 6) / 6),
+    ],
+)
+def test_activations_by_400_digits(activation: Activation, exact: Callable[[mpmath.mpf], mpmath.mpf]) -> None:
+    """Also where 1 + erf and 1 + tanh would leave nothing."""
+    at = np.concatenate([np.linspace(-10, 10, 401), [-1e-300, 1e-10, 30, 700]])
+    with mpmath.workdps(400):
+        want = [float(exact(mpmath.mpf(float(y)))) for y in at]
+    # Of a tail exp(-t), t up to 170 at y = -10, float64 loses t ulps.
+    np.testing.assert_allclose(activate(at, activation), want, rtol=400 * 2.0**-53, atol=0)
+
+
+@pytest.mark.parametrize("activation", [a for a in Activation if a is not Activation.NONE])
+def test_limits_of_activations(activation: Activation) -> None:
+    got = activate(np.array([np.inf, -np.inf, np.nan, 1e300, -1e300, 0.0]), activation)
+    np.testing.assert_array_equal(got, [np.inf, 0, np.nan, 1e300, 0, 0])
 
 
 def test_constant_group_gives_the_bias() -> None:

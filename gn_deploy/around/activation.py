@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.around.expression import X, Expression, close, gelu, gelu_tanh, hard_swish, mish, number, relu, silu
+from gn_deploy.around.expression import Expression, X, close, gelu, gelu_tanh, hard_swish, mish, number, relu, silu
 from gn_deploy.around.operators import exact, read
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
@@ -23,7 +23,7 @@ _MEANING = {
 }
 _LONGEST = 24  # nodes; tanh GELU with its cube as products is 9, and Casts may stand between
 _TOLERANCE = 1e-12  # of a coefficient: a product of at most a dozen numbers, in float64
-_BF16_SINCE = 22  # opset from which HardSwish, HardSigmoid, Softplus and Mish take bfloat16
+_BF16_SINCE = 22  # opset from which HardSwish, Softplus and Mish take bfloat16
 
 
 def activation_after(value: ir.Value, facts: Facts) -> tuple[Activation, tuple[ir.Node, ...]] | None:
@@ -88,8 +88,8 @@ def _constant(operand: ir.Value, value: ir.Value, facts: Facts) -> Expression | 
     fits = zip(reversed(array.shape), reversed(sizes), strict=False)
     if array.ndim > len(sizes) or any(size not in (1, there) for size, there in fits):
         return None
-    integer = array.dtype.kind in "iu"
-    return number(exact(float(array.flat[0]), 0.0 if integer else float(ml_dtypes.finfo(array.dtype).eps) / 2))
+    u = 0.0 if array.dtype.kind in "iu" else float(ml_dtypes.finfo(array.dtype).eps) / 2  # type: ignore[no-untyped-call]
+    return number(exact(float(array.flat[0]), u))
 
 
 def _holds(dtype: ir.DataType, own: ir.DataType | None) -> bool:
@@ -114,7 +114,8 @@ def write_activation(value: ir.Value, activation: Activation, builder: Builder) 
         return op("Mul", op("Mul", value, op("Add", gate, constant(1.0, "one"))), constant(0.5, "half"))
 
     opset = builder.opset
-    if dtype is ir.DataType.BFLOAT16 and opset < _BF16_SINCE and activation in (Activation.HARDSWISH, Activation.MISH):
+    narrow = dtype is ir.DataType.BFLOAT16 and opset < _BF16_SINCE
+    if activation is Activation.MISH and narrow:
         wide = builder.op("Cast", [value], {"to": ir.DataType.FLOAT}, dtype=ir.DataType.FLOAT, shape=value.shape)
         return op("Cast", write_activation(wide, activation, builder), to=dtype)
     match activation:
@@ -122,8 +123,11 @@ def write_activation(value: ir.Value, activation: Activation, builder: Builder) 
             return op("Relu", value)
         case Activation.SILU:
             return op("Mul", value, op("Sigmoid", value))
-        case Activation.HARDSWISH:
-            return op("HardSwish", value) if opset >= 14 else op("Mul", value, op("HardSigmoid", value, alpha=1 / 6))
+        case Activation.HARDSWISH if opset >= 14 and not narrow and dtype is not ir.DataType.DOUBLE:
+            return op("HardSwish", value)
+        case Activation.HARDSWISH:  # a HardSigmoid would hold 1/6 in float32
+            ramp = op("Clip", op("Add", value, constant(3.0, "three")), constant(0.0, "zero"), constant(6.0, "six"))
+            return op("Div", op("Mul", value, ramp), constant(6.0, "six"))
         case Activation.MISH:
             return op("Mish", value) if opset >= 18 else op("Mul", value, op("Tanh", op("Softplus", value)))
         case Activation.GELU if opset >= 20:

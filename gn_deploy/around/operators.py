@@ -26,11 +26,9 @@ def read(node: ir.Node, operands: Sequence[Expression | None]) -> Expression | N
     if any(attribute.is_ref() for attribute in node.attributes.values()):
         return None
     try:
+        if node.op_type == "Clip" and not node.domain and not node.attributes:  # limits were attributes before opset 11
+            return _clip(*operands)
         match node.domain, node.op_type, *operands:
-            case "", "Clip", Expression() as p, *limits if not node.attributes:
-                low, high = (*limits, None, None)[:2]
-                p = p if low is None else _maximum(p, low)
-                return p if high is None else _minimum(p, high)
             case "", "Where", Expression() as condition, Expression() as a, Expression() as b:
                 return _where(condition, a, b)
             case "", op_type, Expression() as p, Expression() as q if op_type in _BINARY and not node.attributes:
@@ -77,6 +75,12 @@ def _maximum(p: Expression, q: Expression) -> Expression:
 
 def _minimum(p: Expression, q: Expression) -> Expression:
     return of.minimum(p, _limit(q)) if p.constant is None else of.minimum(q, p.constant)
+
+
+def _clip(p: Expression | None, low: Expression | None = None, high: Expression | None = None) -> Expression | None:
+    if p is not None and low is not None:
+        p = _maximum(p, low)
+    return p if p is None or high is None else _minimum(p, high)
 
 
 def _power(p: Expression, q: Expression) -> Expression:

@@ -1,0 +1,1 @@
+"""What real exporters wrote, lowered: the same numbers in every form."""

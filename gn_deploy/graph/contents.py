@@ -35,7 +35,9 @@ def contents(node: ir.Node, facts: "Facts") -> Shape | None:
     if kind in _SAME:
         return first
     if kind in _ARITHMETIC:
-        return _computed(kind, first, facts.contents(node.inputs[1]))
+        second = facts.contents(node.inputs[1])
+        whole = facts.dtype(node.outputs[0]) in (ir.DataType.INT64, ir.DataType.INT32)
+        return _computed("IntegerDiv" if kind == "Div" and whole else kind, first, second)
     if kind == "Gather":
         indices = facts.integers(node.inputs[1])
         within = indices is not None and all(-len(first) <= i < len(first) for i in indices)
@@ -111,7 +113,9 @@ def _computed(kind: str, first: Shape, second: Shape | None) -> Shape | None:
 def _one(kind: str, a: Dim, b: Dim) -> Dim | None:
     if kind == "Mul":
         return a * b
-    if kind == "Div":
+    if kind == "IntegerDiv" and a.known is not None and b.known is not None and a.known >= 0 and b.known > 0:
+        return known(a.known // b.known)
+    if kind in ("Div", "IntegerDiv"):
         return a.divided_by(b)
     if kind == "Mod":
         return known(0) if a.divided_by(b) is not None else None

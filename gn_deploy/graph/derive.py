@@ -1,12 +1,13 @@
 """The shape of a node's output, derived from what is known of its inputs."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.graph.dims import Dim, Shape, known, product
-from gn_deploy.graph.fold import bounds, integer, integers, split_sizes
+from gn_deploy.graph.fold import Array, bounds, integer, integers, split_sizes
 
 if TYPE_CHECKING:
     from gn_deploy.graph.facts import Facts
@@ -79,6 +80,13 @@ def derived_shape(value: ir.Value, node: ir.Node, facts: "Facts") -> Shape | Non
             return (*first[:axis], *indices, *first[axis + 1 :]) if indices is not None and inside else None
         case "Slice":
             return _sliced(value, node, first, facts)
+        case "Pad":
+            return _padded(value, node, first, facts)
+        case "MatMul":
+            return _multiplied(first, facts.shape(node.inputs[1]))
+        case "TopK":
+            axis = integer(node, "axis", -1) % len(first)
+            return (*first[:axis], *_unknown(value, [axis]), *first[axis + 1 :])
     return None
 
 
@@ -139,10 +147,12 @@ def _squeezed(node: ir.Node, first: Shape | None, facts: "Facts") -> Shape | Non
 
 
 def _sliced(value: ir.Value, node: ir.Node, first: Shape, facts: "Facts") -> Shape | None:
-    arrays = [facts.constant(v) for v in node.inputs[1:]]
+    arrays = [_numbers(v, facts) for v in node.inputs[1:]]
     cuts = None if any(a is None for a in arrays) else bounds(node, [a for a in arrays if a is not None], len(first))
-    if cuts is None:
-        return None
+    if cuts is None:  # where it is cut is not known, but other axes stay as they are
+        axes = arrays[2] if len(arrays) > 2 else None
+        named = None if axes is None else {int(axis) % len(first) for axis in axes}
+        return None if named is None else _but(first, named, value)
     dims = []
     for axis, dim in enumerate(first):
         cut = cuts.get(axis, slice(None))
@@ -165,6 +175,35 @@ def _split(value: ir.Value, node: ir.Node, first: Shape | None, facts: "Facts") 
     return (*first[:axis], known(sizes[index]), *first[axis + 1 :]) if index < len(sizes) else None
 
 
+def _padded(value: ir.Value, node: ir.Node, first: Shape, facts: "Facts") -> Shape | None:
+    own = integers(node, "pads")
+    pads = facts.contents(node.inputs[1]) if own is None and len(node.inputs) > 1 else tuple(map(known, own or ()))
+    axes = facts.integers(node.inputs[3]) if len(node.inputs) > 3 and node.inputs[3] else [*range(len(first))]
+    if pads is None or axes is None or len(pads) != 2 * len(axes):
+        return None
+    dims = list(first)
+    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        added = before.plus(after)
+        dims[axis] = (None if added is None else first[axis].plus(added)) or _unknown(value, [axis % len(first)])[0]
+    return tuple(dims)
+
+
+def _multiplied(a: Shape, b: Shape | None) -> Shape | None:
+    if b is None or len(a) < 2 or len(b) < 2:
+        return None
+    batch = broadcast([a[:-2], b[:-2]])
+    return None if batch is None else (*batch, a[-2], b[-1])
+
+
+def _numbers(value: ir.Value | None, facts: "Facts") -> Array | None:
+    """A small integer vector, computed from known sizes or constant."""
+    array = facts.constant(value)
+    if array is None and (dims := facts.contents(value)) is not None:
+        sizes = [d.known for d in dims]
+        array = None if None in sizes else np.asarray(sizes, np.int64)
+    return array
+
+
 def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
     first, *rest = shapes
     if first is None or any(s is None or len(s) != len(first) for s in rest):
@@ -174,6 +213,11 @@ def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
     if None in sizes:
         return None
     return tuple(known(total) if i == axis % len(first) else dim for i, dim in enumerate(first))
+
+
+def _but(shape: Shape, axes: Container[int], value: ir.Value) -> Shape:
+    """The shape with ``axes`` no longer known."""
+    return tuple(Dim(1, (f"{value.name}.{axis}",)) if axis in axes else dim for axis, dim in enumerate(shape))
 
 
 def _unknown(value: ir.Value, axes: Iterable[int]) -> Shape:

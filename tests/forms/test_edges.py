@@ -208,3 +208,34 @@ def test_nonsense_is_not_found_and_does_not_crash(text: str) -> None:
 def test_a_huge_expanded_constant_is_not_made() -> None:
     made = model("(float[1] x) => (float[a,b] y) <float k = {1}, int64[2] s = {1000000, 1000000}> { y = Expand(k, s) }")
     assert Facts(18).constant(made.graph[0].outputs[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("source", "constants"),
+    [
+        ('x = Pad<mode = "reflect">(a, p)', "int64[8] p = {0,0,1,1,0,0,0,2}"),
+        ("h = Shape<start = 2>(a) p = Concat<axis = 0>(o, h, o, h) x = Pad(a, p)", "int64[2] o = {0,0}"),
+        ("h = Shape<start = 2>(b) x = Slice(a, o, h, t)", "int64[2] o = {0,0}, int64[2] t = {2,3}"),
+        ("k = Shape<start = 3>(b) x, i = TopK(a, k)", "int64[1] o = {0}"),
+        ("q = Transpose<perm = [0,2,3,1]>(a) l = MatMul(q, w) x = Transpose<perm = [0,3,1,2]>(l)",
+         "float[8,8] w = {0}"),
+        ("c = Shape<start = 1, end = 2>(d) t = Add(c, o) h = Div(t, two) x = Slice(d, z, h, o)",
+         "int64[1] o = {1}, int64[1] z = {0}, int64[1] two = {2}"),
+    ],
+)  # fmt: skip
+def test_channels_are_known_behind_what_onnx_does_not_infer(source: str, constants: str) -> None:
+    """Exporters compute pads, crops and chunks from Shape; what they do not touch is what it was."""
+    found = sites(
+        f"""(float[N,8,H,W] a, float[N,8,K,L] b, float[N,16,H,W] d) => (y) <{ONES}, {constants}>
+        {{ {source} v = Reshape(x, s) n = InstanceNormalization(v, one, zero) f = Shape(x) y = Reshape(n, f) }}"""
+    )
+    assert [(s.spec.num_groups, s.spec.num_channels) for s in found] == [(4, 8)]
+
+
+@pytest.mark.parametrize("pads", ["{0,1,0,0,0,3,0,0}", "{0,-4,0,0,0,0,0,0}"])
+def test_padded_channels_are_counted(pads: str) -> None:
+    found = sites(
+        f"""(float[N,8,H,W] a) => (y) <{ONES}, int64[8] p = {pads}>
+        {{ x = Pad(a, p) v = Reshape(x, s) n = InstanceNormalization(v, one, zero) f = Shape(x) y = Reshape(n, f) }}"""
+    )
+    assert [s.spec.num_channels for s in found] == [12 if "3" in pads else 4]

@@ -125,5 +125,5 @@ _BINARY: dict[str, Callable[[Expression, Expression], Expression]] = {
     "Pow": _power,
     "Greater": lambda p, q: of.positive(p - q),
 }
-POINTWISE = frozenset(_UNARY) | frozenset(_BINARY) | {"Cast", "Clip", "Gelu", "HardSigmoid", "Swish", "Where"}
+POINTWISE = frozenset("Cast Clip FastGelu Gelu HardSigmoid QuickGelu Swish Where".split()).union(_UNARY, _BINARY)
 """Ops that activations are made of."""

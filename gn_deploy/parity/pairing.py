@@ -27,8 +27,6 @@ _MOVES = frozenset(
     "Cast Concat Expand Gather GatherND Identity Reshape Shape Slice Split Squeeze Transpose Unsqueeze".split()
 )
 """Ops that put numbers elsewhere and change none."""
-_ACTIVATING = frozenset(("Relu", "Sigmoid", "Mul"))
-"""Ops that a ReLU or a SiLU is made of."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -218,10 +216,12 @@ def _among_moves(
 
     They belong to what is judged: with other channels in its groups a right GroupNorm is a wrong one.
     """
+    from gn_deploy.around.operators import POINTWISE
+
     named = _by_names(site, values)
     nodes = set(named.region if named else ())
     inner = [other for other in free if nodes.issuperset(other.bare.nodes)]
-    allowed = _MOVES | _ACTIVATING if named and named.spec.activation is not Activation.NONE else _MOVES
+    allowed = _MOVES | POINTWISE if named and named.spec.activation is not Activation.NONE else _MOVES
     if named is None or len(inner) != 1 or any(n.op_type not in allowed for n in nodes.difference(inner[0].bare.nodes)):
         return None
     return named, inner[0]

@@ -66,14 +66,14 @@ def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[
         return Rejected(f"the shape of '{view.name}' is not known")
     found: list[GroupView] = []
     why = Rejected(f"'{view.name}' is not a reshape of anything")
-    for source, nodes in _sources(view, facts):
+    for source, nodes in sources(view, facts):
         source_shape = facts.shape(source)
         if source_shape is None or len(source_shape) < 2:
             why = Rejected(f"the shape of '{source.name}' is not known or has no channels")
             continue
         for axis in (1, -1):
             reshaped = any(node.op_type not in ("Cast", "Identity") for node in nodes)
-            groups = _groups(source_shape, shape, reduced, axis, reshaped=reshaped)
+            groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped)
             if isinstance(groups, Rejected):
                 why = groups if axis == 1 else why
                 continue
@@ -101,7 +101,12 @@ def narrows(node: ir.Node, facts: Facts) -> bool:
     if node.op_type != "Cast" or node.inputs[0] is None:
         return False
     before, after = facts.dtype(node.inputs[0]), facts.dtype(node.outputs[0])
-    return after not in _WIDER.get(before, ())
+    return not holds(after, before)
+
+
+def holds(wide: ir.DataType | None, narrow: ir.DataType | None) -> bool:
+    """Whether the type ``wide`` has every value of the type ``narrow``."""
+    return wide in _WIDER.get(narrow, ())
 
 
 def returns_to(view: GroupView, shape: Shape | None) -> Decision:
@@ -113,7 +118,8 @@ def returns_to(view: GroupView, shape: Shape | None) -> Decision:
     return Accepted()
 
 
-def _sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
+def sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.Node, ...]]]:
+    """What ``view`` shows the elements of, in their order, nearest first, each with the nodes that lead to it."""
     nodes: tuple[ir.Node, ...] = ()
     value: ir.Value | None = view
     while value is not None:
@@ -125,10 +131,10 @@ def _sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.
         value = node.inputs[0]
 
 
-def _groups(
+def groups_of(
     source: Shape, view: Shape, reduced: tuple[int, ...], channel_axis: int, *, reshaped: bool
 ) -> int | Rejected:
-    """num_groups of the reduction, from shapes alone."""
+    """num_groups of the reduction of some axes of a view of ``source``, from shapes alone."""
     batch, rank = source[0], len(view)
     if not reduced or product(source) != product(view):
         return Rejected(f"the view {spelled(view)} does not hold exactly the elements of {spelled(source)}")

@@ -1,51 +1,91 @@
 """Mean and variance in elementary ops: the patterns that read them, and the nodes that write them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.affine import per_channel
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.forms.base import (
     DTYPES,
     Applied,
     GroupNormSite,
     NearMiss,
-    Parameter,
     complete,
     dtype_name,
     known_rank,
 )
-from gn_deploy.graph.dims import Dim, product
+from gn_deploy.forms.base_layout import SPREADING, Layout
+from gn_deploy.graph.dims import product
 from gn_deploy.graph.facts import Facts
-from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Scalar, Through, match
+from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Refused, Scalar, Through, match
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import GroupView, group_views, narrows
+from gn_deploy.views import VIEW_OPS, GroupView, group_views, sources
 
 _ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
-_SHAPED = "Reshape Expand Unsqueeze Squeeze Cast Identity"  # what exporters put around a mean or a variance
+_ROUNDED_NOTE = "mean or deviation is rounded to the type of the input before it is applied; rewriting improves it"
+_SHAPED = " ".join(sorted(VIEW_OPS))
+SPREAD_OPS = frozenset(VIEW_OPS | set(SPREADING.split()))
+_SPREAD = " ".join(sorted(SPREAD_OPS))  # what exporters put around a mean or a variance; base_layout proves it harmless
 
 
-def _keeps(node: ir.Node, facts: Facts) -> Decision:
-    rounds = node.op_type == "Cast" and narrows(node, facts)
-    return Rejected(f"'{node.outputs[0].name}' is rounded by a Cast") if rounds else Accepted()
+def viewed(inner: Pattern) -> Through:
+    """The elements of ``inner`` in another shape or a wider type."""
+    return Through(_SHAPED, inner)
 
 
-def _shaped(inner: Pattern) -> Through:
-    return Through(_SHAPED, inner, _keeps)
+def spread(inner: Pattern) -> Through:
+    """A statistic in another shape, repeated for channels or elements, or in another type."""
+    return Through(_SPREAD, inner)
+
+
+def behind(value: ir.Value) -> ir.Node | None:
+    """The node that computes a value, apart from its shape and type and how often it is repeated."""
+    node = value.producer()
+    while node is not None and node.op_type in SPREAD_OPS and node.inputs and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
+
+
+def _past_number(node: ir.Node, facts: Facts) -> ir.Value | None:
+    """What a Mul or Div by one number applies it to; of any other op, the input."""
+    a, b = [*node.inputs, None][:2]
+    if node.op_type not in ("Mul", "Div") or a is None or b is None:
+        return a
+    if facts.shape(b) == () or facts.scalar(b) is not None:
+        return a
+    return b if node.op_type == "Mul" and (facts.shape(a) == () or facts.scalar(a) is not None) else None
+
+
+def _from_zero(node: ir.Node, facts: Facts) -> Decision:
+    """A Clip that only keeps a variance from being negative."""
+    low, high = [*node.inputs[1:], None, None][:2]
+    least = node.attributes.get_float("min", -np.inf) if low is None else facts.scalar(low)
+    most = node.attributes.get_float("max", np.inf) if high is None else facts.scalar(high)
+    harmless = least == 0 and most is not None and most >= np.finfo(np.float32).max
+    return Accepted() if harmless else Rejected(f"Clip '{node.name}' does more than keep the variance from below 0")
 
 
 class Mean:
-    """A mean over some axes, as ReduceMean or as ReduceSum divided by the number of elements."""
+    """A mean over some axes: ReduceMean, or ReduceSum divided by the number of elements or times its inverse.
 
-    def __init__(self, of: Pattern) -> None:
-        self.direct = Op("ReduceMean", (of,))
-        self.total = Op("ReduceSum", (of,))
+    With ``squared`` it is the mean of the squares of ``of``.
+    """
+
+    def __init__(self, of: Pattern, *, squared: bool = False) -> None:
+        of = viewed(of)
+        inner = viewed(Either((Op("Mul", (of, of)), Op("Pow", (of, Scalar(2.0)))))) if squared else of
+        self.direct = Op("ReduceMean", (inner,))
+        totals = (Op("ReduceSum", (inner,)), *([Op("ReduceSumSquare", (of,))] if squared else []))
+        self.total = Either(totals)
         self.count = Any()
-        self.pattern = Either((self.direct, Op("Div", (_shaped(self.total), self.count))))
+        self.inverse = Scalar()
+        sums = (Op("Div", (spread(self.total), self.count)), Op("Mul", (spread(self.total), self.inverse)))
+        self.pattern = Either((self.direct, *sums))
 
 
 def _square(of: Pattern) -> Pattern:
@@ -54,19 +94,37 @@ def _square(of: Pattern) -> Pattern:
 
 VIEW = Any()
 _MEAN = Mean(VIEW)
-MEAN = _shaped(_MEAN.pattern)
-CENTERED = Op("Sub", (VIEW, MEAN))
+MEAN = spread(_MEAN.pattern)
+CENTERED = viewed(Op("Sub", (viewed(VIEW), MEAN)))
 _OWN = Mean(VIEW)  # a variance may take the mean again, and spell it in another way
-_OWN_MEAN = _shaped(_OWN.pattern)
-_OF_SQUARE = Mean(_square(Op("Sub", (VIEW, _OWN_MEAN))))
-_RAW = Mean(_square(VIEW))
-_ONE_PASS = Op("Sub", (_RAW.pattern, _square(_OWN_MEAN)))
-_GUARDED = Either((_ONE_PASS, Op("Max", (_ONE_PASS, Scalar(0.0))), Op("Relu", (_ONE_PASS,))))
-VARIANCE = _shaped(Either((_OF_SQUARE.pattern, _GUARDED)))
+_OF_SQUARE = Mean(Op("Sub", (viewed(VIEW), spread(_OWN.pattern))), squared=True)
+_RAW = Mean(VIEW, squared=True)
+_ONE_PASS = Op("Sub", (spread(_RAW.pattern), spread(_square(spread(_OWN.pattern)))))
+_GUARDS = (
+    Op("Max", (_ONE_PASS, Scalar(0.0))),
+    Op("Clip", (_ONE_PASS,), _from_zero),
+    Op("Relu", (_ONE_PASS,)),
+    Op("Abs", (_ONE_PASS,)),
+)
+_MOMENT = Either((_OF_SQUARE.pattern, _ONE_PASS, *_GUARDS))
+_CORRECTED = Through(f"{_SPREAD} Mul Div", _MOMENT, _past_number)
+VARIANCE = spread(_CORRECTED)
 EPSILON = Scalar()
-_SHIFTED = Op("Add", (VARIANCE, EPSILON))
-STD = Either((Op("Sqrt", (_SHIFTED,)), Op("Pow", (_SHIFTED, Scalar(0.5)))))
-RSTD = Either((Op("Reciprocal", (STD,)), Op("Div", (Scalar(1.0), STD)), Op("Pow", (_SHIFTED, Scalar(-0.5)))))
+_FLOORED = "epsilon is a lower bound, max(variance, epsilon), where variance + epsilon was needed"
+_OUTSIDE = "epsilon is added outside the root, to the standard deviation"
+_SHIFTED = Either((Op("Add", (VARIANCE, EPSILON)), Refused(Op("Max Clip", (VARIANCE, EPSILON)), _FLOORED)))
+_ROOT = Either((Op("Sqrt", (spread(_SHIFTED),)), Op("Pow", (spread(_SHIFTED), Scalar(0.5)))))
+_BARE = spread(Op("Sqrt", (VARIANCE,)))
+STD = spread(Either((_ROOT, Refused(Op("Add", (_BARE, EPSILON)), _OUTSIDE))))
+_GROUPED = Op("Reshape", (Any(), Any()))  # an RMS norm of the last axis alone is nothing like a GroupNorm
+RMS = spread(Op("Sqrt", (Op("Add", (spread(Mean(_GROUPED, squared=True).pattern), Scalar())),)))
+RSTD = spread(
+    Either((
+        Op("Reciprocal", (STD,)),
+        Op("Div", (Scalar(1.0), STD)),
+        Op("Pow", (spread(_SHIFTED), Scalar(-0.5))),
+    ))
+)
 
 
 def read_statistics(
@@ -88,68 +146,98 @@ def read_statistics(
     name = node.name or str(node.outputs[0].name)
     if not isinstance(found, Match):
         return NearMiss(name, form, found.reason, found.progress) if found.progress >= telling else None
-    axes, shape, epsilon = _reduced_axes(found, facts), facts.shape(found[VIEW]), facts.scalar(found[EPSILON])
-    if isinstance(axes, Rejected) or shape is None or epsilon is None:
-        reason = axes.reason if isinstance(axes, Rejected) else "the shape or epsilon is not known"
+    wrong = _averages(found, facts) and _uncorrected(found, facts)
+    mean = found.get(_MEAN.direct) or found[_MEAN.total]
+    reduction = mean.producer()
+    assert reduction is not None
+    operand, epsilon = reduction.inputs[0], facts.scalar(found[EPSILON])
+    axes = facts.axes(reduction)
+    if not wrong or operand is None or epsilon is None or axes is None:
+        reason = wrong.reason or f"the axes of {reduction.op_type} '{reduction.name}' are not known"
         return NearMiss(name, form, reason, len(found.nodes))
+    held = tuple(None if part is None else found.get(part) for part in (scale, bias))
+    notes = [_ONE_PASS_NOTE] if found.get(_ONE_PASS) is not None else []
 
     def applied(view: GroupView) -> Applied | Rejected:
-        held: list[Parameter | None] = []
-        for part in (scale, bias):
-            operand = None if part is None else found.get(part)
-            told = None if operand is None else per_channel(operand, shape, view, facts)
-            if operand is not None and told is None:
-                return Rejected(f"'{operand.name}' is not one number per channel")
-            held.append(told)
-        return held[0], held[1]
+        layout = Layout(found[VIEW], view, found.nodes, facts, held)
+        decision = layout.proves(node.outputs[0])
+        if not decision:
+            return Rejected(decision.reason)
+        if layout.rounded and _ROUNDED_NOTE not in notes:
+            notes.append(_ROUNDED_NOTE)
+        told = [None if value is None else layout.applied.get(value) for value in held]
+        return told[0], told[1]
 
-    return complete(
+    views = group_views(operand, axes, facts)
+    if not isinstance(views, Rejected):  # the mean may be taken of another shape of x than what is normalized
+        shown = [source for source, _ in sources(found[VIEW], facts)]
+        views = [v for v in views if v.source in shown] or Rejected(f"'{operand.name}' is not all that is normalized")
+    site = complete(
         form,
         node,
-        group_views(found[VIEW], axes, facts),
+        views,
         facts,
         epsilon=epsilon,
-        stash=dtype_name(facts.dtype(found[VIEW])),
+        stash=dtype_name(facts.dtype(operand)),
         nodes=found.nodes,
         applied=applied,
-        notes=(_ONE_PASS_NOTE,) if found.get(_ONE_PASS) is not None else (),
         progress=len(found.nodes),
     )
+    return replace(site, notes=tuple(notes)) if isinstance(site, GroupNormSite) else site
 
 
-def _reduced_axes(found: Match, facts: Facts) -> tuple[int, ...] | Rejected:
-    """The axes that mean and variance are both taken over, in the view's numbering."""
-    view = facts.shape(found[VIEW])
-    if view is None:
-        return Rejected(f"the shape of '{found[VIEW].name}' is not known")
-    taken: set[tuple[int, ...]] = set()
+def _averages(found: Match, facts: Facts) -> Decision:
+    """Whether every sum was divided by the number of elements summed."""
     for mean in (_MEAN, _OWN, _OF_SQUARE, _RAW):
-        value = found.get(mean.direct) or found.get(mean.total)
-        node = None if value is None else value.producer()
-        if node is None:
+        total = found.get(mean.total)
+        reduction = None if total is None else total.producer()
+        if reduction is None or reduction.inputs[0] is None:
             continue
-        axes = facts.axes(node)
-        if axes is None:
-            return Rejected(f"the axes of {node.op_type} '{node.name}' are not known")
-        count = found.get(mean.count) if found.get(mean.total) is not None else None
-        if count is not None and not _counts(count, product(view[i] for i in axes), facts):
-            return Rejected(f"a sum is divided by '{count.name}', which is not provably the number of elements summed")
-        taken.add(axes)
-    if len(taken) != 1:
-        return Rejected("mean and variance are not provably taken over the same axes")
-    axes = taken.pop()
-    reduced = tuple(Dim(1) if i in axes else d for i, d in enumerate(view))
-    for what in (MEAN, _OWN_MEAN, VARIANCE):
-        if facts.shape(found[what]) != reduced:
-            return Rejected(f"'{found[what].name}' is not provably laid out as one number per group of the view")
-    return axes
+        axes, shape = facts.axes(reduction), facts.shape(reduction.inputs[0])
+        count, inverse = found.get(mean.count), found.get(mean.inverse)
+        if axes is None or shape is None:
+            return Rejected(f"the axes of {reduction.op_type} '{reduction.name}' are not known")
+        elements = product(shape[i] for i in axes)
+        by = count or inverse
+        assert by is not None
+        number = facts.scalar(by)
+        if count is not None and number is not None and number + 1 == elements.known:
+            return Rejected(f"the variance is unbiased: a sum of {elements} squares is divided by {number:g}")
+        right = number == elements.known if number is not None else facts.contents(by) == (elements,)
+        if inverse is not None:
+            right = bool(elements.known and number in (1 / elements.known, float(np.float32(1 / elements.known))))
+        if not right:
+            return Rejected(f"a sum is divided by '{by.name}', which is not provably the number of elements summed")
+    return Accepted()
 
 
-def _counts(value: ir.Value, elements: Dim, facts: Facts) -> bool:
-    """Whether a scalar of the graph is the number of elements."""
-    number = facts.scalar(value)
-    contents = facts.contents(value)
-    return number == elements.known if number is not None else contents == (elements,)
+def _uncorrected(found: Match, facts: Facts) -> Decision:
+    """Whether the numbers that the variance is multiplied and divided by cancel exactly."""
+    factor = Fraction(1)
+    above: list[ir.Value] = []
+    below: list[ir.Value] = []
+    value, stop = found[_CORRECTED], found[_MOMENT]
+    while value is not stop and (node := value.producer()) is not None:
+        inner = _past_number(node, facts)
+        assert inner is not None
+        if node.op_type in ("Mul", "Div"):
+            by = next(v for v in node.inputs if v is not None and v is not inner)
+            number = facts.scalar(by)
+            if number is None:
+                (above if node.op_type == "Mul" else below).append(by)
+            elif number:
+                factor *= Fraction(number) if node.op_type == "Mul" else 1 / Fraction(number)
+        value = inner
+    for by in list(above):
+        twin = next((v for v in below if facts.same(by, v)), None)
+        if twin is not None:
+            above.remove(by)
+            below.remove(twin)
+    if above or below:
+        names = " and ".join(f"'{v.name}'" for v in (*above, *below))
+        return Rejected(f"the variance is multiplied or divided by {names}: it may be unbiased")
+    wrong = f"the variance is multiplied by {factor}: it is unbiased, or scaled"
+    return Accepted() if factor == 1 else Rejected(wrong)
 
 
 class Statistics(NamedTuple):

@@ -17,29 +17,41 @@ from gn_deploy.forms.base import (
 )
 from gn_deploy.forms.base_statistics import (
     CENTERED,
+    RMS,
     RSTD,
     STD,
+    behind,
     cast,
     elementary,
     elementary_opset,
     read_statistics,
+    spread,
     statistics,
 )
 from gn_deploy.graph.facts import Facts
-from gn_deploy.graph.match import Either, Op
+from gn_deploy.graph.match import Any, Either, Op, Refused
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
 
 _TELLING = 3  # nodes matched from which a miss is worth a word: x - ReduceMean(x), divided or multiplied
-NORMALIZED = Either((Op("Div", (CENTERED, STD)), Op("Mul", (CENTERED, RSTD))))
+_UNCENTERED = "what is divided by the deviation is not x less its mean: RMS norm, EvoNorm or the like"
+NORMALIZED = Either((
+    Op("Div", (CENTERED, STD)),
+    Op("Mul", (CENTERED, RSTD)),
+    Refused(Op("Div", (Any(), STD)), _UNCENTERED),
+    Refused(Op("Mul", (Any(), RSTD)), _UNCENTERED),
+    Refused(Op("Div", (Any(), RMS)), _UNCENTERED),
+    Refused(Op("Mul", (Any(), spread(Op("Reciprocal", (RMS,))))), _UNCENTERED),
+))
 
 
 class Primitives:
     name = "primitives"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("Div", "Mul")
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
-        if node.domain or not _starts_centered(node):
+        if node.domain or not _may_normalize(node, facts):
             return None
         return read_statistics(self.name, NORMALIZED, node, facts, telling=_TELLING)
 
@@ -58,15 +70,29 @@ class Primitives:
         return elementary_opset(spec)
 
 
-def _starts_centered(node: ir.Node) -> bool:
+def _may_normalize(node: ir.Node, facts: Facts) -> bool:
     """A quick look that spares nearly every Mul and Div of a graph the search."""
-    if node.inputs[0] is node.inputs[-1]:
+    a, b = node.inputs
+    if a is None or b is None or a is b:
         return False  # a square
-    for value in node.inputs[:1] if node.op_type == "Div" else node.inputs:
-        producer = None if value is None else value.producer()
-        if producer is not None and producer.op_type == "Sub":
-            return True
-    return False
+    kinds = [None if (producer := behind(v)) is None else producer.op_type for v in (a, b)]
+    if "Sub" in (kinds[:1] if node.op_type == "Div" else kinds):
+        return True
+    if node.op_type == "Div":
+        return kinds[1] == "Sqrt" and _scales(node, a, b, facts)
+    return (kinds[0] == "Reciprocal" and _scales(node, b, a, facts)) or (
+        kinds[1] == "Reciprocal" and _scales(node, a, b, facts)
+    )
+
+
+def _scales(node: ir.Node, tensor: ir.Value, by: ir.Value, facts: Facts) -> bool:
+    """Whether a tensor as such is divided by its deviation: a look-alike, unless an offset is added that centres it."""
+    if facts.constant(tensor) is not None or facts.shape(tensor) == facts.shape(by):
+        return False
+    readers = [use.node for use in node.outputs[0].uses()]
+    sums = [r for r in readers if r.op_type in ("Add", "Sub")]
+    others = (behind(v) for r in sums for v in r.inputs if v is not None and v is not node.outputs[0])
+    return not any(other is not None and other.op_type in ("Mul", "Add", "Sub", "Neg") for other in others)
 
 
 FORM = Primitives()

@@ -18,11 +18,14 @@ from gn_deploy.forms.base_statistics import (
     MEAN,
     RSTD,
     VIEW,
+    behind,
     cast,
     elementary,
     elementary_opset,
     read_statistics,
+    spread,
     statistics,
+    viewed,
 )
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Op
@@ -31,10 +34,11 @@ from gn_deploy.spec import GroupNormSpec
 
 SCALE, BIAS = Any(), Any()
 FACTOR = Either((Op("Mul", (RSTD, SCALE)), RSTD))
-NEGATED = Either((Op("Mul", (Op("Neg", (MEAN,)), FACTOR)), Op("Neg", (Op("Mul", (MEAN, FACTOR)),))))
-OFFSET = Either((Op("Add", (NEGATED, BIAS)), Op("Sub", (BIAS, Op("Mul", (MEAN, FACTOR)))), NEGATED))
-SCALED = Op("Mul", (VIEW, FACTOR))
-RESULT = Either((Op("Add", (SCALED, OFFSET)), Op("Sub", (SCALED, Op("Mul", (MEAN, FACTOR))))))
+_DRIFT = spread(Op("Mul", (MEAN, spread(FACTOR))))
+NEGATED = spread(Either((Op("Mul", (spread(Op("Neg", (MEAN,))), spread(FACTOR))), Op("Neg", (_DRIFT,)))))
+OFFSET = spread(Either((Op("Add", (NEGATED, BIAS)), Op("Sub", (BIAS, _DRIFT)), NEGATED)))
+SCALED = viewed(Op("Mul", (viewed(VIEW), spread(FACTOR))))
+RESULT = Either((Op("Add", (SCALED, OFFSET)), Op("Sub", (SCALED, _DRIFT))))
 _TELLING = 6  # nodes matched from which a miss is worth a word: any residual Add of products gets as far as five
 
 
@@ -42,6 +46,7 @@ class StatisticsAffine:
     """What Keras writes (tf2onnx): cheap, since x is read once after its statistics are known."""
 
     name = "statistics_affine"
+    fuses: frozenset[str] = frozenset()
     roots: Sequence[str] = ("Add", "Sub")
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
@@ -79,11 +84,11 @@ class StatisticsAffine:
 
 def _has_product(node: ir.Node) -> bool:
     """Both terms computed, one of them a product with a computed factor: spares nearly every Add the search."""
-    terms = [v.producer() for v in node.inputs if v is not None]
+    terms = [behind(v) for v in node.inputs if v is not None]
     if any(term is None or term.op_type not in ("Mul", "Add", "Sub", "Neg") for term in terms):
         return False
     products = (term for term in terms if term is not None and term.op_type == "Mul")
-    factors = (v.producer() for term in products for v in term.inputs if v is not None)
+    factors = (behind(v) for term in products for v in term.inputs if v is not None)
     return any(p is not None and p.op_type in ("Mul", "Reciprocal", "Div", "Pow") for p in factors)
 
 

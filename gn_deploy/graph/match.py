@@ -46,14 +46,25 @@ class Either:
 
 @dataclass(frozen=True, eq=False)
 class Through:
-    """``inner``, seen through any number of one-input nodes of ``types``, such as Cast."""
+    """``inner``, seen through any number of nodes of ``types``, such as Cast.
+
+    ``via`` tells which input of such a node to go on with, None if with none.
+    """
 
     types: str
     inner: "Pattern"
-    where: Predicate = field(default=lambda _node, _facts: Accepted())
+    via: Callable[[ir.Node, Facts], ir.Value | None] = field(default=lambda node, _facts: node.inputs[0])
 
 
-Pattern = Any | Scalar | Op | Either | Through
+@dataclass(frozen=True, eq=False)
+class Refused:
+    """A look-alike: where ``inner`` is there nothing matches, for ``reason``."""
+
+    inner: "Pattern"
+    reason: str
+
+
+Pattern = Any | Scalar | Op | Either | Through | Refused
 Bindings = Mapping[Pattern | ir.Node, ir.Value]
 
 
@@ -127,6 +138,10 @@ class _Search:
                 for option in pattern.options:
                     for found in self.solve(option, value, bindings):
                         yield {**found, pattern: value}
+            case Refused():
+                for found in self.solve(pattern.inner, value, bindings):
+                    self.miss(found, pattern.reason)
+                    return
             case Through():
                 yield from self._through(pattern, value, bindings)
             case Op():
@@ -145,13 +160,12 @@ class _Search:
         for found in self.solve(pattern.inner, value, bindings):
             yield {**found, pattern: value}
         node = value.producer()
-        if node is None or node.op_type not in pattern.types.split() or node.inputs[0] is None or not is_plain(node):
+        if node is None or node.op_type not in pattern.types.split() or not node.inputs or not is_plain(node):
             return
-        if decision := pattern.where(node, self.facts):
-            for found in self._through(pattern, node.inputs[0], {**bindings, node: value}):
+        via = pattern.via(node, self.facts)
+        if via is not None:
+            for found in self._through(pattern, via, {**bindings, node: value}):
                 yield {**found, pattern: value}
-        else:
-            self.miss({**bindings, node: value}, decision.reason)
 
     def _op(self, pattern: Op, value: ir.Value, bindings: Bindings) -> Iterator[Bindings]:
         node = value.producer()

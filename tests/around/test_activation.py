@@ -65,6 +65,11 @@ def test_not_where_somebody_else_reads(name: str, rest: str) -> None:
         assert after(model(body, rest=rest.replace("VALUE", value))) is None, value
 
 
+@pytest.mark.parametrize(("attributes", "right"), [("", True), ("<alpha = 1.0>", True), ("<alpha = 1.702>", False)])
+def test_swish(attributes: str, right: bool) -> None:
+    assert (after(model(f"z = Swish{attributes}(y)", opset=24)) is not None) is right
+
+
 def test_not_where_the_value_on_the_way_is_an_output() -> None:
     written = model("g = Sigmoid(y) z = Mul(y, g)")
     written.graph.outputs.append(written.graph[0].outputs[0])

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 
@@ -23,6 +22,7 @@ _MEANING = {
 }
 _LONGEST = 24  # nodes; tanh GELU with its cube as products is 9, and Casts may stand between
 _TOLERANCE = 1e-12  # of a coefficient: a product of at most a dozen numbers, in float64
+_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int64": 0.0}
 _BF16_SINCE = 22  # opset from which HardSwish, Softplus and Mish take bfloat16
 
 
@@ -44,14 +44,14 @@ def activation_after(value: ir.Value, facts: Facts) -> tuple[Activation, tuple[i
     while len(nodes) < _LONGEST and (ready := _next(value, known, nodes, facts)) is not None:
         node, operands = ready
         result = node.outputs[0]
+        expression = read(node, operands)
+        if expression is None or len(node.outputs) > 1 or node.graph is not graph:
+            return None
         dtype = next(types[v] for v in node.inputs if v in types)
         if node.op_type == "Cast":
             dtype = ir.DataType(node.attributes["to"].as_int())
             if not _holds(dtype, own):
                 return None
-        expression = read(node, operands)
-        if expression is None or len(node.outputs) > 1 or node.graph is not graph:
-            return None
         nodes.append(node)
         if dtype is own and _all_read_by(nodes, known):
             for activation, meaning in _MEANING.items():
@@ -82,13 +82,13 @@ def _all_read_by(nodes: Sequence[ir.Node], values: Mapping[ir.Value, Expression]
 def _constant(operand: ir.Value, value: ir.Value, facts: Facts) -> Expression | None:
     """The one number in a constant that is broadcast against ``value`` without making it larger."""
     array, shape = facts.constant(operand), facts.shape(value)
-    if array is None or array.size == 0 or np.any(array != array.flat[0]):
+    u = None if array is None else _ROUNDOFF.get(str(array.dtype))
+    if array is None or u is None or array.size == 0 or np.any(array != array.flat[0]):
         return None
     sizes = (1,) if shape is None else tuple(dim.known for dim in shape)  # a normalized value has at least one axis
     fits = zip(reversed(array.shape), reversed(sizes), strict=False)
     if array.ndim > len(sizes) or any(size not in (1, there) for size, there in fits):
         return None
-    u = 0.0 if array.dtype.kind in "iu" else float(ml_dtypes.finfo(array.dtype).eps) / 2  # type: ignore[no-untyped-call]
     return number(exact(float(array.flat[0]), u))
 
 

@@ -111,6 +111,19 @@ def test_constants_that_enlarge_the_value_are_no_numbers() -> None:
         assert (after(written) is not None) is right, shape
 
 
+def test_odd_nodes_are_no_activation() -> None:
+    for body in (
+        "z = other.Cast(y)",
+        "b = Cast<to = 9>(y) z = Cast<to = 1>(b)",
+        "b = Greater(y, other) z = Where(b, y, other)",
+        "f = Constant<value = bool {1}>() z = Where(f, y, y)",
+        "z = Div(y, zero)",
+        "z = Pow(y, half)",
+        "z = Max(y, y)",
+    ):
+        assert after(model(body)) is None, body
+
+
 def test_golden_exports() -> None:
     for name, value, activation in [
         ("ts13__hardswish", "/n/Add_output_0", Activation.HARDSWISH),

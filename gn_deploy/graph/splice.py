@@ -1,6 +1,6 @@
 """Putting new nodes where old ones were: names, types and metadata kept, whatever is still read stays alive."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -156,14 +156,17 @@ def remove_dead(candidates: Iterable[ir.Node]) -> None:
                     del owner.initializers[value.name]
 
 
-def dying_with(nodes: Iterable[ir.Node]) -> frozenset[ir.Node]:
-    """``nodes`` and every node that only they, or others of the result, read: what ``splice`` removes with outputs."""
+def dying_with(nodes: Iterable[ir.Node], kept: Collection[ir.Value] = ()) -> frozenset[ir.Node]:
+    """``nodes`` and every node that only they, or others of the result, read: what ``splice`` removes with outputs.
+
+    ``kept`` is what their successors read as well.
+    """
     dying = set(nodes)
     stack = [v for node in dying for v in node.inputs]
     while stack:
         value = stack.pop()
         producer = value.producer() if value is not None else None
-        if producer is None or producer in dying:
+        if producer is None or producer in dying or value in kept:
             continue
         if all(not v.is_graph_output() and all(u.node in dying for u in v.uses()) for v in producer.outputs):
             dying.add(producer)

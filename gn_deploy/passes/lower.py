@@ -1,6 +1,6 @@
 """The pass that writes every Group Normalization of a model the way a target takes it best."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
@@ -119,7 +119,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         allowed = current
         if raising:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
-            gone = dying_with(_last(site.bare) for site in sites)
+            gone = _gone(site.bare for site in sites)
             wanted = {f.min_opset(s.bare.spec) for s in sites for f in self._candidates(s.bare.spec)[:1]}
             for opset in sorted(o for o in wanted if o > current):
                 allowed = opset if may_raise(model, opset, gone) else allowed
@@ -143,8 +143,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
                 needed = form.min_opset(spec)
                 opset = max(current, needed)
                 takes = self.target.takes(form.name, spec)
-                gone = dying_with([_last(layer)])
-                legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, gone)
+                legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, _gone([layer]))
                 refused = next((d for d in (takes, legal) if not d), None)
                 if refused is None and opset > allowed:
                     refused = Rejected(f"needs opset {needed}")
@@ -180,7 +179,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         return replace(plan, form=None, decision=Rejected(reason))
 
     def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
-        return may_raise(model, opset, dying_with(_last(p.layer) for p in plans if p.form is not None))
+        return may_raise(model, opset, _gone(p.layer for p in plans if p.form is not None))
 
     def _function(self, model: ir.Model, site: GroupNormSite) -> ir.Model | ir.Function:
         """What declares the operator sets of the place: the function the site is in, else the model."""
@@ -191,6 +190,14 @@ def _told(plan: _Plan) -> SiteDecision:
     site = plan.site
     wrote = plan.form.name if plan.form else None
     return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source)
+
+
+def _gone(sites: Iterable[GroupNormSite]) -> frozenset[ir.Node]:
+    """What disappears when ``sites`` are written anew; what they read is still read."""
+    sites = tuple(sites)
+    held = {p.value for site in sites for p in (site.scale, site.bias) if p and p.value is not None}
+    read = {value for site in sites for value in (site.input, *site.runtime_inputs)}
+    return dying_with(map(_last, sites), held | read)
 
 
 def _last(site: GroupNormSite) -> ir.Node:

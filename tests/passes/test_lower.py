@@ -80,6 +80,21 @@ def test_meaning_is_judged_by_the_schema(op: str, attributes: dict[str, int], sa
     assert bool(may_raise(with_tail(one(), op, **attributes), 21, frozenset())) is safe
 
 
+def test_what_leads_to_a_norm_stays_and_may_keep_the_opset() -> None:
+    """The norm is its only reader, and reads it still after it is written anew."""
+    lowered = parsed(
+        """(float[N,8,H,W] a, float[N,5,5,2] g) => (float[N,8,5,5] y)
+        <int64[3] s = {0,4,-1}, float[4] one = {1,1,1,1}, float[4] zero = {0,0,0,0}> {
+            x = GridSample<mode = "bilinear">(a, g) v = Reshape(x, s)
+            n = InstanceNormalization(v, one, zero) f = Shape(x) y = Reshape(n, f) }""",
+        17,
+    )
+    (decision,) = LowerGroupNorm("onnx+native")(lowered).decisions
+    assert decision.wrote is None
+    assert "GridSample" in decision.decision.reason
+    assert lowered.opset_imports[""] == 17
+
+
 def test_old_opsets_are_not_raised() -> None:
     assert "too old" in may_raise(parsed("(float[4] x) => (float[4] y) { y = Relu(x) }", 11), 21, frozenset()).reason
 

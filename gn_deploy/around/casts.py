@@ -7,6 +7,7 @@ import onnx_ir as ir
 from gn_deploy.affine import sole_consumer
 from gn_deploy.forms.base import GroupNormSite, dtype_name
 from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.spec import Activation
 
 _HALF = ("float16", "bfloat16")
 
@@ -17,14 +18,15 @@ def with_casts(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     before, after = site.input.producer(), sole_consumer(site.output)
     if before is None or after is None or not _is_cast(before) or not _is_cast(after):
         return None
-    if site.spec.dtype != "float32" or site.operands:
-        return None
+    inside = site.spec
+    if inside.dtype != "float32" or inside.activation is not Activation.NONE or site.operands:
+        return None  # an activation or a modulation in float32 would be written in half precision
     x, y = before.inputs[0], after.outputs[0]
     assert x is not None
     outside = dtype_name(facts.dtype(x))
     if outside not in _HALF or dtype_name(facts.dtype(y)) != outside:
         return None
-    spec = replace(site.spec, dtype=outside, wide_affine=True)
+    spec = replace(inside, dtype=outside, wide_affine=True)
     return replace(site, spec=spec, input=x, output=y, nodes=(before, *site.nodes, after), inner=site)
 
 

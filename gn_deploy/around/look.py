@@ -24,8 +24,9 @@ def _with_activation(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     return replace(site, spec=spec, output=nodes[-1].outputs[0], nodes=(*site.nodes, *nodes), inner=site)
 
 
-_INSIDE_OUT = (with_casts, with_modulation, _with_activation, with_transposes, _with_activation, with_residual)
-"""An activation may stand inside of the Transposes or outside."""
+_INSIDE = (with_casts, with_modulation, _with_activation)
+_INSIDE_OUT = (*_INSIDE, with_transposes, *_INSIDE, with_residual)
+"""Casts, modulation and activation may stand inside of the Transposes or outside."""
 
 
 def look_around(site: GroupNormSite, facts: Facts, taken: Container[ir.Node]) -> GroupNormSite:

@@ -14,7 +14,8 @@ from gn_deploy.spec import Activation
 def with_modulation(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     """The site with the Mul by 1 + s, the Add of t, or both, that follow; None when neither is there.
 
-    s and t are (N, C, 1, ...), computed at run time; anything that differs along a spatial axis (SpatialNorm) is not.
+    s and t are (N, C, 1, ...) or, channels last, (N, 1, ..., C), computed at run time; anything that differs along a
+    spatial axis (SpatialNorm) is not.
     """
     if site.spec.activation is not Activation.NONE or site.spec.scale_shift:
         return None
@@ -64,7 +65,8 @@ def _one_plus(gain: ir.Value, site: GroupNormSite, facts: Facts) -> tuple[ir.Val
 def _per_sample(value: ir.Value, site: GroupNormSite, facts: Facts) -> bool:
     """Whether a value known only at run time is one number per sample and channel, broadcast over space."""
     shape, x = facts.shape(value), facts.shape(site.input)
-    if shape is None or x is None or site.spec.channel_axis != 1 or len(shape) != len(x) or len(x) < 3:
+    if shape is None or x is None or len(shape) != len(x) or len(x) < 3 or facts.constant(value) is not None:
         return False
-    spatial = all(d == Dim(1) for d in shape[2:])
-    return facts.constant(value) is None and shape[1] == x[1] and shape[0] in (x[0], Dim(1)) and spatial
+    channels = site.spec.channel_axis % len(x)
+    narrow = tuple(d if i == channels else Dim(1) for i, d in enumerate(x))
+    return shape[1:] == narrow[1:] and shape[0] in (x[0], Dim(1))

@@ -7,13 +7,14 @@ import onnx_ir as ir
 from gn_deploy.forms.base import GroupNormSite
 from gn_deploy.graph.dims import Dim, Shape
 from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.splice import dying_with
 
 
 def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     """The site from the two addends on; None when its input is not such a sum.
 
     The residual has x's shape or is (N, C, 1, ...), one number per sample and channel; it is not a constant. ``sum``
-    is told when others read it, unless a run-time operand might itself be computed from it.
+    is told when others read it, unless a run-time operand might itself be computed from it or it is an outer graph's.
     """
     node = site.input.producer()
     if site.spec.residual or node is None or node.op_type != "Add" or not is_plain(node) or len(node.inputs) != 2:
@@ -22,7 +23,9 @@ def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     a, b = node.inputs
     if whole is None or len(whole) < 3 or a is None or b is None or a is b:
         return None
-    shared = site.input.is_graph_output() or any(use.node not in site.nodes for use in site.input.uses())
+    last = site.output.producer()
+    gone = dying_with([last] if last is not None else [])
+    shared = site.input.is_graph_output() or any(use.node not in gone for use in site.input.uses())
     for x, residual in ((a, b), (b, a)):
         if facts.shape(x) == whole and _fits(residual, whole, site.spec.channel_axis, facts) and not _known(x, facts):
             return replace(
@@ -31,7 +34,7 @@ def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
                 input=x,
                 nodes=(node, *site.nodes),
                 operands={**site.operands, "residual": residual},
-                sum=site.input if shared and not site.runtime_inputs else None,
+                sum=site.input if shared and not site.runtime_inputs and node.graph is site.graph else None,
                 inner=site,
             )
     return None

@@ -1,5 +1,6 @@
 """Writing a site in a form that computes only some of it: nodes of their own around it for the rest."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -35,12 +36,17 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     dtype = DTYPES[spec.dtype]
     operands = dict(site.operands)
     if spec.residual and not own.residual:
-        x = builder.op("Add", [x, operands.pop("residual")], dtype=dtype)
+        for name in ("residual", "residual_bias"):
+            if name in operands:
+                x = builder.op("Add", [x, _broadcast(site, operands.pop(name), builder)], dtype=dtype)
         if site.sum is not None:
             builder.stands_for[site.sum] = x
     if own.dtype != spec.dtype:
         x = builder.op("Cast", [x], {"to": int(DTYPES[own.dtype])}, dtype=DTYPES[own.dtype], shape=site.input.shape)
-    modulation = [] if own.scale_shift else [operands.pop(f"modulation_{which}", None) for which in ("scale", "shift")]
+    modulation = [
+        None if own.scale_shift or name not in operands else _broadcast(site, operands.pop(name), builder)
+        for name in ("modulation_scale", "modulation_shift")
+    ]
     if x is not site.input:
         x.shape = site.input.shape
     y = form.write(replace(site, spec=own, input=x, operands=operands), builder)
@@ -50,9 +56,20 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     return y if own.activation is spec.activation else write_activation(y, spec.activation, builder)
 
 
-def _modulated(y: ir.Value, modulation: list[ir.Value | None], dtype: ir.DataType, builder: Builder) -> ir.Value:
-    if not modulation:
-        return y
+def _broadcast(site: GroupNormSite, operand: ir.Value, builder: Builder) -> ir.Value:
+    """An operand (N, C) or (C,) with the axes that broadcast it against x; any other as it is."""
+    rank, known = site.spec.rank, operand.shape
+    if rank is None or known is None or len(known) > 2 or len(known) == rank:
+        return operand
+    sizes = [1] * rank
+    sizes[0] = 2 - len(known)  # 0: as many samples as it has
+    sizes[site.spec.channel_axis] = site.spec.num_channels
+    return builder.op("Reshape", [operand, builder.ints(sizes, "sizes")], dtype=operand.dtype)
+
+
+def _modulated(
+    y: ir.Value, modulation: Sequence[ir.Value | None], dtype: ir.DataType, builder: Builder
+) -> ir.Value:
     scale, shift = modulation
     if scale is not None:
         one = builder.constant(np.ones((), dtype.numpy()), "one", dtype)

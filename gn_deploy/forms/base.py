@@ -48,7 +48,8 @@ class GroupNormSite:
     nodes: tuple[ir.Node, ...]
     operands: Mapping[str, ir.Value] = field(default_factory=dict)
     """The tensors that come in around it, by their names in ``reference.group_norm``: ``residual`` of x's shape or
-    (N, C, 1, ...), ``modulation_scale`` and ``modulation_shift`` (N, C, 1, ...), N perhaps 1."""
+    (N, C, 1, ...), ``modulation_scale`` and ``modulation_shift`` (N, C, 1, ...), N perhaps 1; channels last where x is.
+    A fused node may take (N, C) instead, and a ``residual_bias`` (C,) that is added with the residual."""
     sum: ir.Value | None = None
     """x + residual, where others read it too."""
     inner: "GroupNormSite | None" = None
@@ -61,6 +62,8 @@ class GroupNormSite:
     """Why writing it anew is better even in the same form, for example that the file takes a one-pass variance."""
     invalid: str = ""
     """Why ONNX does not allow the node, though its meaning can be guessed; such a site is shown, never rewritten."""
+    doubt: str = ""
+    """What ONNX allows, though a mistake of the tool that wrote the file explains it better; shown, never acted on."""
     graph: ir.Graph | ir.Function | None = field(default=None, repr=False)
     opset: int = 0
     """Version of the ONNX domain where it stands: the model's, or its function's."""
@@ -81,7 +84,8 @@ class GroupNormSite:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader should know."""
-        return self.notes if self.spec.epsilon else (*self.notes, _NO_EPSILON)
+        told = (*self.notes, self.invalid, self.doubt, "" if self.spec.epsilon else _NO_EPSILON)
+        return tuple(filter(None, told))
 
     @property
     def runtime_inputs(self) -> tuple[ir.Value, ...]:
@@ -309,7 +313,7 @@ def ungrouped(site: GroupNormSite, value: ir.Value, like: ir.Value, builder: Bui
         shape = builder.ints([0, site.spec.num_channels, *spatial], "shape")
     else:
         shape = builder.op("Shape", [like], dtype=ir.DataType.INT64)
-    return builder.op("Reshape", [value, shape], dtype=site.input.dtype)
+    return builder.op("Reshape", [value, shape], dtype=value.dtype)
 
 
 def known_rank(spec: GroupNormSpec) -> Decision:

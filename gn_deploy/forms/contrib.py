@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 import onnx_ir as ir
 
@@ -9,7 +10,7 @@ from gn_deploy.affine import sole_consumer
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, parameter, ungrouped
 from gn_deploy.forms.base_fused import read_fused
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation, GroupNormSpec
 
@@ -46,7 +47,7 @@ class Contrib:
             channel_axis=-1 if node.attributes.get_int("channels_last", 1) else 1,
             operands={"residual": skip, "residual_bias": bias},
         )
-        return site if isinstance(site, NearMiss) or site.operands else _unwrapped(site, facts)
+        return site if isinstance(site, NearMiss) else _unwrapped(site, facts)
 
     def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
         spec = site.spec
@@ -120,27 +121,56 @@ def _left(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
 
 def _unwrapped(site: GroupNormSite, facts: Facts) -> GroupNormSite:
     """The site with the nodes that ``write`` puts around the operator, where they are there."""
-    site = _without(site, facts, "Transpose", channel_axis=1, dtype=site.spec.dtype)
-    site = _without(site, facts, "Reshape", channel_axis=site.spec.channel_axis, dtype=site.spec.dtype)
-    return _without(site, facts, "Cast", channel_axis=site.spec.channel_axis, dtype="bfloat16")
+    site = _turned(site, facts)
+    if site.operands:
+        return site
+    site = _without(site, facts, "Reshape", site.spec.dtype)
+    return _without(site, facts, "Cast", "bfloat16")
 
 
-def _without(site: GroupNormSite, facts: Facts, op_type: str, *, channel_axis: int, dtype: str) -> GroupNormSite:
+def _turned(site: GroupNormSite, facts: Facts) -> GroupNormSite:
+    """The site channels first, where Transposes stand at everything that is channels last."""
+    operands = dict(site.operands)
+    read, made = [site.input], [v for v in (site.output, site.sum) if v is not None]
+    if "residual" in operands and facts.rank(operands["residual"]) == 4:
+        read.append(operands["residual"])
+    before = [node for v in read if _is_transpose(node := v.producer(), _LAST)]
+    after = [node for v in made if _is_transpose(node := sole_consumer(v), _FIRST)]
+    if site.spec.channel_axis == 1 or (len(before), len(after)) != (len(read), len(made)):
+        return site
+    x, *residual = [v for node in before for v in node.inputs if v is not None]
+    y, *total = [node.outputs[0] for node in after]
+    return replace(
+        site,
+        spec=replace(site.spec, channel_axis=1),
+        input=x,
+        output=y,
+        nodes=(*before, *site.nodes, *after),
+        operands=operands | dict(zip(["residual"], residual, strict=False)),
+        sum=next(iter(total), None),
+    )
+
+
+def _is_transpose(node: ir.Node | None, perm: list[int]) -> TypeGuard[ir.Node]:
+    if node is None or node.op_type != "Transpose" or not is_plain(node) or "perm" not in node.attributes:
+        return False
+    return list(node.attributes["perm"].as_ints()) == perm
+
+
+def _without(site: GroupNormSite, facts: Facts, op_type: str, dtype: str) -> GroupNormSite:
     """The site around one more pair of nodes, if they undo each other and leave samples and channels where they are."""
     before, after = site.input.producer(), sole_consumer(site.output)
     if before is None or after is None or not before.op_type == after.op_type == op_type:
         return site
-    x, y = before.inputs[0], after.outputs[0]
+    x, y, axis = before.inputs[0], after.outputs[0], site.spec.channel_axis
     outside, inside = facts.shape(x), facts.shape(site.input)
     if x is None or outside is None or inside is None or facts.shape(y) != outside or len(outside) < 2:
         return site
-    if op_type == "Transpose" and [list(n.attributes["perm"].as_ints()) for n in (before, after)] != [_LAST, _FIRST]:
-        return site
-    kept = (outside[0], outside[channel_axis]) == (inside[0], inside[site.spec.channel_axis])
+    kept = (outside[0], outside[axis]) == (inside[0], inside[axis])
     if not kept or dtype_name(facts.dtype(x)) != dtype or facts.dtype(y) != facts.dtype(x):
         return site
     wide = site.spec.wide_affine or op_type == "Cast"
-    spec = replace(site.spec, channel_axis=channel_axis, rank=len(outside), dtype=dtype, wide_affine=wide)
+    spec = replace(site.spec, rank=len(outside), dtype=dtype, wide_affine=wide)
     return replace(site, spec=spec, input=x, output=y, nodes=(before, *site.nodes, after))
 
 

@@ -1,17 +1,22 @@
 """The op itself, GroupNormalization since ONNX opset 21: scale and bias per channel, statistics in ``stash_type``."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss, dtype_name, enter, leave, parameter
-from gn_deploy.forms.base_op import read_op
+from gn_deploy.forms.base_op import by_group, read_op
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
 
 _SINCE = 21
+_NO_EPSILON = (
+    "it has no epsilon, so 1e-05 is taken, and one scale and one bias per group, as onnxscript's version converter "
+    "leaves it: that drops the epsilon the file had before"
+)
 
 
 class Native:
@@ -24,7 +29,11 @@ class Native:
         if node.domain or facts.opset < _SINCE:
             return None
         stash = node.attributes.get_int("stash_type", int(ir.DataType.FLOAT))
-        return read_op(self.name, node, facts, per_group=False, stash=dtype_name(ir.DataType(stash)))
+        site = read_op(self.name, node, facts, per_group=False, stash=dtype_name(ir.DataType(stash)))
+        if isinstance(site, NearMiss) or "epsilon" in node.attributes or site.spec.channels_per_group == 1:
+            return site
+        repeated = by_group(site, "scale") is not None and by_group(site, "bias") is not None
+        return replace(site, doubt=_NO_EPSILON) if repeated else site
 
     def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
         x = enter(site, builder)

@@ -15,18 +15,23 @@ from gn_deploy.forms.base import (
     known_rank,
     leave,
 )
-from gn_deploy.forms.base_op import read_op
+from gn_deploy.forms.base_op import by_group, read_op
+from gn_deploy.forms.base_statistics import cast
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
+from gn_deploy.views import holds
 
 _SINCE, _UNTIL = 18, 20
 
 
 class Native18:
-    """Written only on request: per-channel parameters do not fit in it, so they follow as Mul and Add.
+    """Written only on request.
 
-    The op does not say in which type the statistics are taken; every known kernel takes them in float32 or wider.
+    1. Scale and bias go into the op where each is one number per group; else they follow as Mul and Add.
+    2. The op has no ``stash_type``. ONNX's function body computes in the type of x; runtimes take the statistics of
+       half precision in float32 (ONNX Runtime on CPU and TensorRT do), and so it is read: never less exact than the
+       body. What is written leaves nothing to the runtime: a stash type wider than x becomes Casts around the op.
     """
 
     name = "native18"
@@ -37,16 +42,25 @@ class Native18:
         """Raises InputError for a node that ONNX does not allow (groups, epsilon, length of scale or bias)."""
         if node.domain or not _SINCE <= facts.opset <= _UNTIL:
             return None
-        return read_op(self.name, node, facts, per_group=True, stash=None)
+        double = node.inputs[0] is not None and facts.dtype(node.inputs[0]) == ir.DataType.DOUBLE
+        return read_op(self.name, node, facts, per_group=True, stash="float64" if double else None)
 
     def write(self, site: GroupNormSite, builder: Builder) -> ir.Value:
         x = enter(site, builder)
-        dtype, groups = DTYPES[site.spec.dtype], site.spec.num_groups
-        one = builder.constant(np.ones(groups, dtype.numpy()), "ones", dtype)
-        zero = builder.constant(np.zeros(groups, dtype.numpy()), "zeros", dtype)
-        attributes = {"epsilon": site.spec.epsilon, "num_groups": groups}
-        y = builder.op("GroupNormalization", [x, one, zero], attributes, dtype=site.input.dtype)
-        return leave(site, apply_affine(site, y, builder), builder)
+        spec, dtype, stash = site.spec, DTYPES[site.spec.dtype], DTYPES[site.spec.stash_dtype]
+        inside = stash if holds(stash, dtype) else dtype
+        own = {which: by_group(site, which) for which in ("scale", "bias")}
+        rest = inside != dtype or any(held is None for held in own.values())
+        if rest:
+            own = {"ones": np.ones(spec.num_groups), "zeros": np.zeros(spec.num_groups)}
+        given = [
+            builder.constant(held.astype(inside.numpy()), role, inside) if isinstance(held, np.ndarray) else held
+            for role, held in own.items()
+        ]
+        attributes = {"epsilon": spec.epsilon, "num_groups": spec.num_groups}
+        y = builder.op("GroupNormalization", [cast(x, dtype, inside, builder), *given], attributes, dtype=inside)
+        y = cast(y, inside, dtype, builder)
+        return leave(site, apply_affine(site, y, builder) if rest else y, builder)
 
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
         if not _SINCE <= opset <= _UNTIL:

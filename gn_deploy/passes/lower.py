@@ -14,11 +14,15 @@ from gn_deploy.graph.cut import cut
 from gn_deploy.graph.io import sort
 from gn_deploy.graph.provenance import stamp_model, stamp_node
 from gn_deploy.graph.splice import Builder, Names, dying_with, splice
-from gn_deploy.passes.opset import may_raise, raise_opset
+from gn_deploy.passes.opset import change_opset, may_change
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
 from gn_deploy.targets import Target
 
+_HINT = (
+    "GroupNormalization has scale and bias per group before opset 21 and per channel since; "
+    "gn-deploy lower --target onnx+native on the file as it was before it was converted writes both right"
+)
 Verify = Callable[[GroupNormSite, ir.Model, ir.Model], Decision]
 """Judges a rewrite: the site, its region cut out as it was, and as it would be."""
 
@@ -60,7 +64,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
     """Rewrites what the target takes, leaves alone what cannot be proved, and says why for each site.
 
     1. Forms are tried in the target's order of preference; the first that ONNX and the target allow is written.
-    2. The opset is raised only for a form that needs it, when every other node provably keeps its meaning.
+    2. The opset is raised, or lowered, only for a form that needs it, when every other node provably keeps its meaning.
     3. With ``verify``, a rewrite that it rejects is not made.
     4. Running it twice changes nothing the second time.
 
@@ -77,12 +81,12 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         sites = found.sites
         for site in sites:
             if site.invalid:
-                raise InputError(site.invalid, "per group before opset 21, per channel since: convert the parameter")
+                raise InputError(site.invalid, _HINT)
         before = opset_of(model)
         plans, opset = self._plan(model, sites)
         plans = [self._verified(model, plan, opset) for plan in plans]
-        if opset > before and not self._may_raise(model, opset, plans):
-            plans = [self._verified(model, plan, before) for plan in self._plan(model, sites, raising=False)[0]]
+        if opset != before and not self._may_change(model, opset, plans):
+            plans = [self._verified(model, plan, before) for plan in self._plan(model, sites, changing=False)[0]]
             opset = before
         names = Names(model)
         now: dict[ir.Value, ir.Value] = {}  # a site may read what the rewrite of an earlier one replaced
@@ -98,8 +102,8 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         if unsorted:
             sort(model)
         if changed:
-            if opset > before:
-                raise_opset(model, opset)
+            if opset != before:
+                change_opset(model, opset)
             stamp_model(model, str(self.target))
         return Lowered(model, changed, tuple(map(_told, plans)), found.near_misses)
 
@@ -112,50 +116,54 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         return 3 if self.target.runtime in ("tensorrt", "tensorrt-rtx") else 2  # TensorRT normalizes rank 3 and more
 
     def _plan(
-        self, model: ir.Model, sites: Sequence[GroupNormSite], *, raising: bool = True
+        self, model: ir.Model, sites: Sequence[GroupNormSite], *, changing: bool = True
     ) -> tuple[list[_Plan], int]:
         """A form for each site, and the opset that all of them together need."""
         current = opset_of(model)
-        allowed = current
-        if raising:
+        lowest = highest = current
+        if changing:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
             gone = _gone(site.bare for site in sites)
-            wanted = {f.min_opset(s.bare.spec) for s in sites for f in self._candidates(s.bare.spec)[:1]}
-            for opset in sorted(o for o in wanted if o > current):
-                allowed = opset if may_raise(model, opset, gone) else allowed
-        plans = [self._choose(site, current, allowed, model) for site in sites]
-        needed = [_min_opset(p.form, p.layer) for p in plans if p.form is not None and p.site.opset == current]
-        return plans, max([current, *needed])
+            firsts = [(f, s.bare.spec) for s in sites for f in self._candidates(s.bare.spec)[:1]]
+            for opset in {_nearest_opset(form, spec, current) for form, spec in firsts} - {current}:
+                if may_change(model, opset, gone):
+                    lowest, highest = min(lowest, opset), max(highest, opset)
+        plans = [self._choose(site, current, range(lowest, highest + 1), model) for site in sites]
+        own = [(p.form, own_part(p.layer.spec, p.form.fuses)) for p in plans if p.form and p.site.opset == current]
+        needed = {current} | {_nearest_opset(form, spec, current) for form, spec in own}
+        return plans, max(needed) if max(needed) > current else min(needed)
 
     def _candidates(self, spec: GroupNormSpec) -> list[Form]:
         return [FORMS.require(name) for name in self.target.preference(spec)]
 
-    def _choose(self, site: GroupNormSite, current: int, allowed: int, model: ir.Model) -> _Plan:
+    def _choose(self, site: GroupNormSite, current: int, allowed: range, model: ir.Model) -> _Plan:
         """The first form that may be written, for the widest layer of the site that it computes by itself."""
-        if site.opset != current:  # a function with an import of its own, which nothing raises
-            current = allowed = site.opset
+        if site.invalid:
+            return _Plan(site, None, Rejected(site.invalid), site.bare)
+        if site.opset != current:  # a function with an import of its own, which nothing changes
+            current, allowed = site.opset, range(site.opset, site.opset + 1)
         reasons: list[str] = []
         for form in self._candidates(site.bare.spec):
             for layer in site.layers:
                 if layer.inner is not None and not layer.spec.around <= form.fuses:
                     continue
                 spec = own_part(layer.spec, form.fuses)
-                needed = form.min_opset(spec)
-                opset = max(current, needed)
+                opset = _nearest_opset(form, spec, current)
                 takes = self.target.takes(form.name, spec)
-                legal = form.legal(spec, opset) if opset <= allowed else may_raise(model, needed, _gone([layer]))
+                legal = form.legal(spec, opset) if opset in allowed else may_change(model, opset, _gone([layer]))
                 refused = next((d for d in (takes, legal) if not d), None)
-                if refused is None and opset > allowed:
-                    refused = Rejected(f"needs opset {needed}")
+                if refused is None and opset not in allowed:
+                    refused = Rejected(f"needs opset {opset}")
                 if refused is not None:
                     reasons += [f"{form.name}: {refused.reason}"] * (layer.inner is None)
                     continue
                 why = f" ({'; '.join(reasons)})" if reasons else ""
-                raised = f", opset raised from {current} to {opset}" if opset > current else ""
+                verb = "raised" if opset > current else "lowered"
+                changed = f", opset {verb} from {current} to {opset}" if opset != current else ""
                 as_found = form.name == site.form and layer.inner is None and spec == layer.spec
                 if as_found and not site.notes and not self._needs_rank(spec, form):
                     return _Plan(site, None, Accepted(f"already written as {form.name}{why}"), layer)
-                return _Plan(site, form, Accepted(f"written as {form.name}{raised}{why}"), layer)
+                return _Plan(site, form, Accepted(f"written as {form.name}{changed}{why}"), layer)
         return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"), site.bare)
 
     def _needs_rank(self, spec: GroupNormSpec, form: Form) -> bool:
@@ -178,8 +186,11 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         reason = f"left as {site.form}: {form.name} was not proved equal: {decision.reason}"
         return replace(plan, form=None, decision=Rejected(reason))
 
-    def _may_raise(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
-        return may_raise(model, opset, _gone(p.layer for p in plans if p.form is not None))
+    def _may_change(self, model: ir.Model, opset: int, plans: Sequence[_Plan]) -> Decision:
+        for form, layer in [(p.form, p.layer) for p in plans if p.form is not None]:
+            if layer.opset == opset_of(model) and not (legal := form.legal(own_part(layer.spec, form.fuses), opset)):
+                return legal
+        return may_change(model, opset, _gone(p.layer for p in plans if p.form is not None))
 
     def _function(self, model: ir.Model, site: GroupNormSite) -> ir.Model | ir.Function:
         """What declares the operator sets of the place: the function the site is in, else the model."""
@@ -207,12 +218,16 @@ def _last(site: GroupNormSite) -> ir.Node:
 
 
 def _after(site: GroupNormSite, before: int, opset: int) -> int:
-    """The opset where ``site`` stands once the model has been raised from ``before`` to ``opset``."""
+    """The opset where ``site`` stands once the model has been taken from ``before`` to ``opset``."""
     return opset if site.opset == before else site.opset
 
 
-def _min_opset(form: Form, layer: GroupNormSite) -> int:
-    return form.min_opset(own_part(layer.spec, form.fuses))
+def _nearest_opset(form: Form, spec: GroupNormSpec, current: int) -> int:
+    """The opset nearest to ``current`` at which ONNX allows the form; ``current`` where there is none."""
+    lowest = form.min_opset(spec)
+    if current < lowest:
+        return lowest
+    return next((opset for opset in range(current, lowest - 1, -1) if form.legal(spec, opset)), current)
 
 
 def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSite:

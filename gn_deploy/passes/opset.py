@@ -1,88 +1,101 @@
-"""Whether a model may declare a newer ONNX opset without any of its nodes changing its meaning."""
+"""Whether a model may declare another ONNX opset, newer or older, without any of its nodes changing its meaning."""
 
+from collections.abc import Callable
 from functools import cache
+from typing import NamedTuple
 
 import onnx.defs
+import onnx.helper
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.graph.facts import Facts
+from gn_deploy.sites import opset_of
 
 _OLDEST = 13  # below it Softmax, Squeeze, ReduceSum and others changed their meaning under the same spelling
-_IR_VERSION = {21: 10, 22: 10, 23: 11, 24: 11, 25: 12}  # least IR version that knows the opset (onnx/helper.py)
+_Option = onnx.defs.OpSchema.FormalParameterOption
 
 
-def may_raise(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> Decision:
+def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> Decision:
     """Whether ``model`` means the same at ``opset``; ``rewritten`` nodes will be gone by then.
 
-    A node keeps its meaning when its op has the same schema version at both opsets, or one that only adds types,
-    optional inputs, or attributes that default to the old behaviour.
+    1. An op keeps its meaning when it has the same schema version at both opsets, or when the newer version only adds
+       types, optional inputs, or attributes that default to the old behaviour.
+    2. At an older opset a node must moreover use none of what was added: no attribute, input, output or element type.
+       A type that is not known is let pass: it could make the model invalid, not mean something else.
     """
-    current = model.graph.opset_imports.get("", 1)
-    if current < _OLDEST:
-        return Rejected(f"opset {current} is too old to be raised safely: several ops changed their meaning before 13")
-    if opset > onnx.defs.onnx_opset_version():
-        return Rejected(f"opset {opset} is newer than the installed onnx package knows")
+    current = opset_of(model)
+    old, new = sorted((current, opset))
+    change = f"raised to {opset}" if opset > current else f"lowered to {opset}"
+    if old < _OLDEST:
+        where = "to be raised" if old == current else "to be lowered to"
+        return Rejected(f"opset {old} is too old {where} safely: several ops changed their meaning before {_OLDEST}")
+    if new > onnx.defs.onnx_opset_version():
+        return Rejected(f"opset {new} is newer than the installed onnx package knows")
     functions = list(model.functions.values())
     for function in functions:
         if function.opset_imports.get("", current) != current:
             return Rejected(f"function '{function.name}' imports opset {function.opset_imports['']} of its own")
-    bodies = [model.graph, *(f.graph for f in functions)]
-    for node in (n for body in bodies for n in body.all_nodes()):
-        if node.domain in ("", "ai.onnx") and node not in rewritten:
-            decision = _keeps_meaning(node.op_type, current, opset)
-            if not decision and not _unaffected(node):
-                return Rejected(f"opset {current} cannot be raised to {opset}: {decision.reason} ('{node.name}')")
-    return Accepted(f"opset raised from {current} to {opset}: every op keeps its meaning")
+    for body in (model.graph, *(f.graph for f in functions)):
+        facts = Facts(current)
+        for node in body.all_nodes():
+            if node.domain in ("", "ai.onnx") and node not in rewritten:
+                kept = _keeps_meaning(node, old, new)
+                if kept and opset == old:
+                    kept = _has_all(node, old, facts)
+                if not kept:
+                    name = node.name or node.outputs[0].name
+                    return Rejected(f"opset {current} cannot be {change}: {kept.reason} ('{name}')")
+    return Accepted(f"opset {current} {change}: every op keeps its meaning")
 
 
-def raise_opset(model: ir.Model, opset: int) -> None:
-    """Declares ``opset``, and the IR version it needs; ``may_raise`` must have accepted it."""
+def change_opset(model: ir.Model, opset: int) -> None:
+    """Declares ``opset``, and at least the IR version it needs; ``may_change`` must have accepted it."""
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
-        if "" in imports:
-            imports[""] = opset
-    model.ir_version = max(model.ir_version, _IR_VERSION.get(opset, 10))
+        for domain in {"", "ai.onnx"} & imports.keys():
+            imports[domain] = opset
+    needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
+    model.ir_version = max(model.ir_version, needed)
 
 
-def _unaffected(node: ir.Node) -> bool:
-    """Nodes of an op in ``_CHANGED_MEANING`` that do not use what changed."""
-    if node.op_type == "Split":
-        return len(node.inputs) > 1 and node.inputs[1] is not None
-    return node.op_type == "AveragePool" and node.attributes.get_int("ceil_mode", 0) == 0
+class _Change(NamedTuple):
+    """An op that means something else since a version, under the same spelling; not for the ``unaffected`` nodes."""
+
+    op_type: str
+    since: int
+    what: str
+    unaffected: Callable[[ir.Node], bool]
 
 
-@cache
-def _keeps_meaning(op_type: str, old: int, new: int) -> Decision:
-    try:
-        before, after = (onnx.defs.get_schema(op_type, version) for version in (old, new))
-    except onnx.defs.SchemaError:
-        return Rejected(f"{op_type} is not an op of both opsets")
-    if before.since_version == after.since_version:
-        return Accepted()
-    change = f"{op_type} changed between versions {before.since_version} and {after.since_version}"
-    if after.deprecated:
-        return Rejected(f"{op_type} is deprecated")
-    if op_type in _CHANGED_MEANING:
-        return Rejected(f"{change}: {_CHANGED_MEANING[op_type]}")
-    for name, attribute in before.attributes.items():
-        now = after.attributes.get(name)
-        if now is None or now.type != attribute.type or now.default_value != attribute.default_value:
-            return Rejected(f"{change}: attribute {name} is not what it was")
-    added = after.attributes.keys() - before.attributes.keys() - _HARMLESS_ATTRIBUTES
-    if added:
-        return Rejected(f"{change}: attribute {', '.join(sorted(added))} is new")
-    for kind in ("inputs", "outputs"):
-        was, now = getattr(before, kind), getattr(after, kind)
-        same = [(p.option, p.is_homogeneous) for p in was] == [(p.option, p.is_homogeneous) for p in now[: len(was)]]
-        optional = all(p.option == onnx.defs.OpSchema.FormalParameterOption.Optional for p in now[len(was) :])
-        if not same or not optional:
-            return Rejected(f"{change}: its {kind} are not what they were")
-        for past, present in zip(was, now, strict=False):
-            if not past.types <= present.types:
-                gone = ", ".join(sorted(past.types - present.types))
-                return Rejected(f"{change}: {past.name} no longer takes {gone}")
-    return Accepted()
+def _never(node: ir.Node) -> bool:
+    return False
 
 
+def _without_ceil(node: ir.Node) -> bool:
+    return node.attributes.get_int("ceil_mode", 0) == 0
+
+
+_WINDOWS = "since 22 it ignores windows that start in the padding under ceil_mode"
+_CHANGES = (
+    _Change("GroupNormalization", 21, "scale and bias are per group before 21 and per channel since", _never),
+    _Change(
+        "Split",
+        18,
+        "without the input 'split', the number of outputs became an attribute in 18",
+        lambda node: len(node.inputs) > 1 and node.inputs[1] is not None,
+    ),
+    _Change("GridSample", 20, "the names of its modes changed in 20", _never),
+    _Change("AveragePool", 19, "padding under ceil_mode is counted differently since 19", _without_ceil),
+    _Change("AveragePool", 22, _WINDOWS, _without_ceil),
+    _Change("MaxPool", 22, _WINDOWS, _without_ceil),
+    _Change(
+        "Cast",
+        24,
+        "infinity became the largest number of float8 FNUZ types in 24, not NaN",
+        lambda node: not ir.DataType(node.attributes.get_int("to", 0)).name.endswith("FNUZ"),
+    ),
+    _Change("Mod", 28, "fmod = 0 is defined for floats since 28", lambda node: node.attributes.get_int("fmod", 0) == 1),
+)
 _HARMLESS_ATTRIBUTES = {
     "saturate",  # Cast-19, QuantizeLinear-19: only for float8 results
     "round_mode",  # Cast-24: only for float8e8m0 results
@@ -99,9 +112,83 @@ _HARMLESS_ATTRIBUTES = {
     "keep_aspect_ratio_policy",  # Resize-18: "stretch" means as before
     "reduction",  # ScatterElements-16: "none" means as before
 }
-_CHANGED_MEANING = {
-    "GroupNormalization": "scale and bias are per group before 21 and per channel since",
-    "Split": "without the input 'split', the number of outputs became an attribute in 18",
-    "GridSample": "the names of its modes changed in 20",
-    "AveragePool": "padding under ceil_mode is counted differently since 19",
-}
+
+
+def _keeps_meaning(node: ir.Node, old: int, new: int) -> Decision:
+    """Whether what the node says at both opsets is the same."""
+    for op_type, since, what, unaffected in _CHANGES:
+        if op_type == node.op_type and old < since <= new and not unaffected(node):
+            return Rejected(f"{_versions(op_type, old, new)}: {what}")
+    return _extends(node.op_type, old, new)
+
+
+@cache
+def _extends(op_type: str, old: int, new: int) -> Decision:
+    """Whether an op of the newer opset only adds to what it was at the older one."""
+    before, after = _schema(op_type, old), _schema(op_type, new)
+    if before is None or after is None:
+        return Rejected(f"{op_type} is not an op of opset {old if before is None else new}")
+    if before.since_version == after.since_version:
+        return Accepted()
+    if after.deprecated:
+        return Rejected(f"{op_type} is deprecated")
+    change = _versions(op_type, old, new)
+    for name, attribute in before.attributes.items():
+        now = after.attributes.get(name)
+        if now is None or now.type != attribute.type or now.default_value != attribute.default_value:
+            return Rejected(f"{change}: attribute {name} is not what it was")
+    added = after.attributes.keys() - before.attributes.keys() - _HARMLESS_ATTRIBUTES
+    if added:
+        return Rejected(f"{change}: attribute {', '.join(sorted(added))} is new")
+    for kind in ("inputs", "outputs"):
+        was, is_now = getattr(before, kind), getattr(after, kind)
+        same = [(p.option, p.is_homogeneous) for p in was] == [(p.option, p.is_homogeneous) for p in is_now[: len(was)]]
+        if not same or any(p.option != _Option.Optional for p in is_now[len(was) :]):
+            return Rejected(f"{change}: its {kind} are not what they were")
+        for past, present in zip(was, is_now, strict=False):
+            if not past.types <= present.types:
+                gone = ", ".join(sorted(past.types - present.types))
+                return Rejected(f"{change}: {past.name} no longer takes {gone}")
+    return Accepted()
+
+
+def _has_all(node: ir.Node, opset: int, facts: Facts) -> Decision:
+    """Whether the op has, at an older opset, every attribute, input, output and type that the node uses."""
+    schema = _schema(node.op_type, opset)
+    assert schema is not None, "an op that is not there does not keep its meaning"
+    where = f"{node.op_type} of opset {opset}"
+    unknown = [name for name in node.attributes if name not in schema.attributes]
+    if unknown:
+        return Rejected(f"{where} has no attribute {', '.join(unknown)}")
+    bound: dict[str, str] = {}
+    for kind, values, formal in (("inputs", node.inputs, schema.inputs), ("outputs", node.outputs, schema.outputs)):
+        variadic = bool(formal) and formal[-1].option == _Option.Variadic
+        for i, value in enumerate(values):
+            if value is None:
+                continue
+            if i >= len(formal) and not variadic:
+                return Rejected(f"{where} has {len(formal)} {kind}, not {len(values)}")
+            parameter = formal[min(i, len(formal) - 1)]
+            dtype = facts.dtype(value) if isinstance(value.type, ir.TensorType | None) else None
+            if dtype is None:
+                continue
+            spelled = f"tensor({dtype.name.lower()})"
+            if spelled not in parameter.types:
+                return Rejected(f"{where} does not take {spelled} as {parameter.name}")
+            first = bound.setdefault(parameter.type_str, spelled) if parameter.is_homogeneous else spelled
+            if first != spelled:
+                return Rejected(f"{where} does not take {first} with {spelled}")
+    return Accepted()
+
+
+def _versions(op_type: str, old: int, new: int) -> str:
+    found = [schema.since_version for version in (old, new) if (schema := _schema(op_type, version))]
+    return f"{op_type} changed between versions {' and '.join(map(str, found))}"
+
+
+@cache
+def _schema(op_type: str, opset: int) -> onnx.defs.OpSchema | None:
+    try:
+        return onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        return None

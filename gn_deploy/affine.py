@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from gn_deploy.graph.dims import Dim, Shape
 from gn_deploy.graph.facts import Facts, is_plain
-from gn_deploy.views import VIEW_OPS, GroupView, returns_to
+from gn_deploy.graph.splice import dying_with
+from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, returns_to, undoes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,21 @@ def sole_consumer(value: ir.Value) -> ir.Node | None:
     return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
 
 
+def _next(value: ir.Value) -> ir.Node | None:
+    """The only reader of a value, apart from those that want its shape for what that reader does with it."""
+    uses = value.uses()
+    if len(uses) <= 1 or value.is_graph_output():
+        return sole_consumer(value)
+    others = [use.node for use in uses if use.node.op_type != "Shape"]
+    if len(others) != 1:
+        return None
+    gone = dying_with(others)
+    return others[0] if all(use.node in gone for use in uses) else None
+
+
 def source_dtype(view: GroupView, normalized: ir.Value, facts: Facts) -> ir.DataType | None:
     """The type of the view's source, told by the normalized value where no Cast stands between."""
-    recast = any(node.op_type == "Cast" for node in view.nodes)
+    recast = any(node.op_type in CASTS for node in view.nodes)
     return facts.dtype(view.source) or (None if recast else facts.dtype(normalized))
 
 
@@ -75,7 +88,7 @@ def follow(
     while state is not None:
         if returns_to(view, facts.shape(state.output)) and facts.dtype(state.output) in (None, wanted):
             best = state
-        node = sole_consumer(state.output)
+        node = _next(state.output)
         inside = node is not None and is_plain(node) and node.graph is graph
         state = _step(state, node, view, facts) if inside and node is not None else None
     return None if best is None else replace(best, scale=_unless(best.scale, 1.0), bias=_unless(best.bias, 0.0))
@@ -84,21 +97,35 @@ def follow(
 def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine | None:
     """The state after one more node; None when the node does not belong to the normalization."""
     output, nodes, shape = node.outputs[0], (*state.nodes, node), facts.shape(state.output)
-    if node.op_type in VIEW_OPS and node.inputs[0] is state.output:
-        foreign = node.op_type == "Cast" and facts.dtype(output) != facts.dtype(view.source)
+    if node.op_type == "Transpose" and (back := _next(output)) is not None and undoes(node, back, facts):
+        return replace(state, output=back.outputs[0], nodes=(*nodes, back))
+    if node.op_type in VIEW_OPS | NO_OPS and handed_on(node, facts) is state.output:
+        foreign = node.op_type in CASTS and facts.dtype(output) != facts.dtype(view.source)
         return None if foreign else replace(state, output=output, nodes=nodes)
-    if node.op_type not in ("Mul", "Add") or len(node.inputs) != 2 or shape is None:
+    kind = {"Mul": "Mul", "Div": "Mul", "Add": "Add", "Sub": "Add"}.get(node.op_type)
+    if kind is None or len(node.inputs) != 2 or shape is None:
         return None
     operand = node.inputs[1] if node.inputs[0] is state.output else node.inputs[0]
     parameter = None if operand is None else per_channel(operand, shape, view, facts)
-    if parameter is not None and _unless(parameter, 1.0 if node.op_type == "Mul" else 0.0) is None:
+    if parameter is not None and node.op_type in ("Div", "Sub"):
+        parameter = _opposite(parameter, node.op_type) if operand is node.inputs[1] else None
+    if parameter is not None and _unless(parameter, 1.0 if kind == "Mul" else 0.0) is None:
         return replace(state, output=output, nodes=nodes)  # it changes nothing
-    if state.shifted or (state.scaled and node.op_type == "Mul"):
+    if state.shifted or (state.scaled and kind == "Mul"):
         return None
-    folded = None if parameter is None else _fold(state, parameter, node.op_type)
+    folded = None if parameter is None else _fold(state, parameter, kind)
     if folded is None:
         return None
-    return Affine(output, nodes, *folded, scaled=True, shifted=node.op_type == "Add")
+    return Affine(output, nodes, *folded, scaled=True, shifted=kind == "Add")
+
+
+def _opposite(parameter: Parameter, op: str) -> Parameter | None:
+    """What to multiply or add by instead of dividing by or subtracting a constant; None when that is not known."""
+    array = parameter.array
+    if array is None or (op == "Div" and not np.all(array)):
+        return None
+    wide = array.astype(np.float64)
+    return Parameter(array=(1 / wide if op == "Div" else -wide).astype(array.dtype))
 
 
 def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) -> Parameter | None:
@@ -131,7 +158,7 @@ def _vector_behind(operand: ir.Value, channels: int, facts: Facts) -> ir.Value |
         if facts.shape(value) == (Dim(channels),):
             return value
         node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in VIEW_OPS - {"Cast"} else None
+        value = handed_on(node, facts) if node is not None and node.op_type not in CASTS else None
     return None
 
 

@@ -9,8 +9,11 @@ from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts, is_plain
 
-VIEW_OPS = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast"})
+CASTS = frozenset({"Cast", "CastLike"})
+VIEW_OPS = CASTS | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 """Ops that keep the order of the elements in memory (Cast keeps the values up to rounding)."""
+NO_OPS = frozenset({"Expand", "Transpose", "Dropout"})
+"""Ops that keep it in some cases; ``handed_on`` knows which."""
 
 _FLOAT, _DOUBLE = ir.DataType.FLOAT, ir.DataType.DOUBLE
 _WIDER: dict[ir.DataType | None, tuple[ir.DataType, ...]] = {
@@ -72,7 +75,7 @@ def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[
             why = Rejected(f"the shape of '{source.name}' is not known or has no channels")
             continue
         for axis in (1, -1):
-            reshaped = any(node.op_type not in ("Cast", "Identity") for node in nodes)
+            reshaped = any(node.op_type not in CASTS | {"Identity"} for node in nodes)
             groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped)
             if isinstance(groups, Rejected):
                 why = groups if axis == 1 else why
@@ -84,7 +87,14 @@ def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[
                 why = Rejected(f"{channels} channels of '{source.name}' are not divisible by {groups} groups")
             else:
                 found.append(GroupView(source, source_shape, groups, channels, axis, nodes))
-    return found or why
+    return [v for at, v in enumerate(found) if not any(_same_tensor(v, w, facts) for w in found[at + 1 :])] or why
+
+
+def _same_tensor(near: GroupView, far: GroupView, facts: Facts) -> bool:
+    """Whether nothing happens between two sources (a Cast to the same type, reshapes there and back): others may read
+    the far one, and a site that began at the near one would depend on both."""
+    shown = near.shape == far.shape and near.channel_axis == far.channel_axis
+    return shown and facts.dtype(near.source) == facts.dtype(far.source)
 
 
 def one_group(source: ir.Value, channel_axis: int, facts: Facts) -> GroupView | Rejected:
@@ -96,9 +106,56 @@ def one_group(source: ir.Value, channel_axis: int, facts: Facts) -> GroupView | 
     return GroupView(source, shape, 1, channels, channel_axis, ())
 
 
+def handed_on(node: ir.Node, facts: Facts) -> ir.Value | None:
+    """The input whose elements a node gives on, all of them and in their order; None when it does not."""
+    if not node.inputs or node.inputs[0] is None or not is_plain(node):
+        return None
+    source = node.inputs[0]
+    if node.op_type in VIEW_OPS:
+        return source
+    shape = facts.shape(source) if node.op_type in NO_OPS else None
+    match node.op_type:
+        case "Dropout" if _is_inference(node, facts):
+            return source
+        case "Expand" if shape is not None:
+            whole = facts.shape(node.outputs[0])
+            return source if whole is not None and product(whole) == product(shape) else None
+        case "Transpose" if shape is not None:
+            order = permutation(node, len(shape))
+            moved = [axis for axis in order if shape[axis] != Dim(1)]
+            return source if moved == sorted(moved) else None
+    return None
+
+
+def permutation(node: ir.Node, rank: int) -> list[int]:
+    """The axes of a Transpose; reversed, when it does not say."""
+    perm = node.attributes.get("perm")
+    order = [*range(rank)][::-1] if perm is None else [int(axis) for axis in perm.as_ints()]
+    return order if sorted(order) == [*range(rank)] else []
+
+
+def undoes(first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """Whether two Transposes in a row leave every axis where it was."""
+    rank = None if first.inputs[0] is None else facts.rank(first.inputs[0])
+    if rank is None or first.op_type != "Transpose" or second.op_type != "Transpose":
+        return False
+    if not is_plain(first) or not is_plain(second):
+        return False
+    one, two = permutation(first, rank), permutation(second, rank)
+    return bool(one and two) and [one[axis] for axis in two] == [*range(rank)]
+
+
+def _is_inference(node: ir.Node, facts: Facts) -> bool:
+    """Whether a Dropout does nothing, as opset by opset defines it."""
+    if facts.opset < 7:
+        return bool(node.attributes.get_int("is_test", 0))
+    training = node.inputs[2] if len(node.inputs) > 2 else None
+    return training is None or facts.scalar(training) == 0
+
+
 def narrows(node: ir.Node, facts: Facts) -> bool:
     """Whether a Cast loses precision, so that what follows it is not a function of what precedes it alone."""
-    if node.op_type != "Cast" or node.inputs[0] is None:
+    if node.op_type not in CASTS or node.inputs[0] is None:
         return False
     before, after = facts.dtype(node.inputs[0]), facts.dtype(node.outputs[0])
     return not holds(after, before)
@@ -125,10 +182,14 @@ def sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.N
     while value is not None:
         yield value, nodes
         node = value.producer()
-        if node is None or not is_plain(node) or node.op_type not in VIEW_OPS or narrows(node, facts):
+        if node is None or narrows(node, facts):
             return
-        nodes = (node, *nodes)
-        value = node.inputs[0]
+        passed: tuple[ir.Node, ...] = (node,)
+        value = handed_on(node, facts)
+        before = None if node.op_type != "Transpose" or node.inputs[0] is None else node.inputs[0].producer()
+        if value is None and before is not None and undoes(before, node, facts):
+            value, passed = before.inputs[0], (before, node)
+        nodes = (*passed, *nodes)
 
 
 def groups_of(

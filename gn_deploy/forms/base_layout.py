@@ -11,7 +11,7 @@ from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.derive import REDUCTIONS
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
-from gn_deploy.views import VIEW_OPS, GroupView, groups_of, holds, narrows
+from gn_deploy.views import CASTS, GroupView, groups_of, handed_on, holds, narrows
 
 SPREADING = "Expand Tile Concat Gather"
 """Ops that repeat elements; what they repeat is proved here."""
@@ -87,13 +87,13 @@ class Layout:
             return self._reduced(node, laid[0], shape)
         if node.op_type in SPREADING.split():
             return self._spread(node, inputs[0], shape)
-        if len(laid) == 1 and (node.op_type in VIEW_OPS or len(inputs) == 1):
+        if len(laid) == 1 and (len(inputs) == 1 or handed_on(node, self.facts) is not None):
             return self._passed(node, laid[0], shape)
         held = next((v for v in inputs if v in self.parameters), None)
         return self._with(held, laid[0], shape) if held is not None else self._joined(node, laid, shape)
 
     def _passed(self, node: ir.Node, lay: Lay, shape: Shape) -> Lay | Rejected:
-        if node.op_type == "Cast" and narrows(node, self.facts):
+        if node.op_type in CASTS and narrows(node, self.facts):
             if not holds(self.facts.dtype(node.outputs[0]), source_dtype(self.view, self.tensor, self.facts)):
                 return Rejected(f"'{node.outputs[0].name}' is rounded by a Cast")
             self.rounded = True

@@ -24,23 +24,27 @@ from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Refused, Scalar, Through, match
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import VIEW_OPS, GroupView, group_views, sources
+from gn_deploy.views import NO_OPS, VIEW_OPS, GroupView, group_views, handed_on, sources
 
 _ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
 _ROUNDED_NOTE = "mean or deviation is rounded to the type of the input before it is applied; rewriting improves it"
-_SHAPED = " ".join(sorted(VIEW_OPS))
-SPREAD_OPS = frozenset(VIEW_OPS | set(SPREADING.split()))
+_SHAPED = " ".join(sorted(VIEW_OPS | NO_OPS))
+SPREAD_OPS = VIEW_OPS | NO_OPS | set(SPREADING.split())
 _SPREAD = " ".join(sorted(SPREAD_OPS))  # what exporters put around a mean or a variance; base_layout proves it harmless
 
 
 def viewed(inner: Pattern) -> Through:
     """The elements of ``inner`` in another shape or a wider type."""
-    return Through(_SHAPED, inner)
+    return Through(_SHAPED, inner, handed_on)
 
 
 def spread(inner: Pattern) -> Through:
     """A statistic in another shape, repeated for channels or elements, or in another type."""
-    return Through(_SPREAD, inner)
+    return Through(_SPREAD, inner, _repeated)
+
+
+def _repeated(node: ir.Node, facts: Facts) -> ir.Value | None:
+    return node.inputs[0] if node.op_type in SPREADING.split() else handed_on(node, facts)
 
 
 def behind(value: ir.Value) -> ir.Node | None:
@@ -55,7 +59,7 @@ def _past_number(node: ir.Node, facts: Facts) -> ir.Value | None:
     """What a Mul or Div by one number applies it to; of any other op, the input."""
     a, b = [*node.inputs, None][:2]
     if node.op_type not in ("Mul", "Div") or a is None or b is None:
-        return a
+        return _repeated(node, facts)
     if facts.shape(b) == () or facts.scalar(b) is not None:
         return a
     return b if node.op_type == "Mul" and (facts.shape(a) == () or facts.scalar(a) is not None) else None

@@ -18,6 +18,8 @@ def with_casts(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     before, after = site.input.producer(), sole_consumer(site.output)
     if before is None or after is None or not _is_cast(before) or not _is_cast(after):
         return None
+    if after.graph is not site.graph:
+        return None  # inside a branch that may not be taken
     inside = site.spec
     if inside.dtype != "float32" or inside.activation is not Activation.NONE or site.operands:
         return None  # an activation or a modulation in float32 would be written in half precision

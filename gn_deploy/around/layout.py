@@ -17,6 +17,8 @@ def with_transposes(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
         return None
     if _perm(before) != [0, rank - 1, *range(1, rank - 1)] or _perm(after) != [0, *range(2, rank), 1]:
         return None
+    if after.graph is not site.graph:
+        return None  # inside a branch that may not be taken
     x, y = before.inputs[0], after.outputs[0]
     assert x is not None
     spec = replace(site.spec, channel_axis=-1)

@@ -1,6 +1,5 @@
 """Looking around a site from the inside out, one thing at a time."""
 
-from collections.abc import Container
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -29,12 +28,17 @@ _INSIDE_OUT = (*_INSIDE, with_transposes, *_INSIDE, with_residual)
 """Casts, modulation and activation may stand inside of the Transposes or outside."""
 
 
-def look_around(site: GroupNormSite, facts: Facts, taken: Container[ir.Node]) -> GroupNormSite:
-    """The site with everything around it that can be proved to belong to it; ``taken`` nodes are others' already."""
+def look_around(site: GroupNormSite, facts: Facts, taken: set[ir.Node]) -> GroupNormSite:
+    """The site with everything around it that can be proved to belong to it.
+
+    ``taken`` nodes are others' already, and this one's are added; a sum with a residual may be that of several sites.
+    """
     if site.invalid:
         return site
     for look in _INSIDE_OUT:
         wider = look(site, facts)
-        if wider is not None and not any(node in taken for node in wider.nodes if node not in site.nodes):
+        if wider is not None and taken.isdisjoint(set(wider.nodes).difference(site.nodes)):
             site = wider
+            if look is not with_residual:
+                taken.update(site.nodes)
     return site

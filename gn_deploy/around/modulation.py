@@ -57,7 +57,8 @@ def _one_plus(gain: ir.Value, site: GroupNormSite, facts: Facts) -> tuple[ir.Val
     if node is None or node.op_type != "Add" or not is_plain(node) or len(node.inputs) != 2:
         return None
     for s, one in (node.inputs, reversed(node.inputs)):
-        if s is not None and facts.scalar(one) == 1.0 and _per_sample(s, site, facts):
+        adds_one = facts.uniform(one) == 1.0 and facts.shape(gain) == facts.shape(s)
+        if s is not None and adds_one and _per_sample(s, site, facts):
             return s, ((node,) if sole_consumer(gain) is not None else ())
     return None
 

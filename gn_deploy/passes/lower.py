@@ -241,7 +241,7 @@ def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSi
         site,
         input=now.get(site.input, site.input),
         operands={name: now.get(value, value) for name, value in site.operands.items()},
-        sum=None if site.sum is None else now.get(site.sum, site.sum),
+        sum=None if site.sum in now else site.sum,  # another one of the same sum gives it
         scale=there(site.scale),
         bias=there(site.bias),
     )

@@ -122,6 +122,7 @@ _BARE = spread(Op("Sqrt", (VARIANCE,)))
 STD = spread(Either((_ROOT, Refused(Op("Add", (_BARE, EPSILON)), _OUTSIDE))))
 _GROUPED = Op("Reshape", (Any(), Any()))  # an RMS norm of the last axis alone is nothing like a GroupNorm
 RMS = spread(Op("Sqrt", (Op("Add", (spread(Mean(_GROUPED, squared=True).pattern), Scalar())),)))
+INVERSE_RMS = spread(Either((Op("Reciprocal", (RMS,)), Op("Div", (Scalar(1.0), RMS)))))
 RSTD = spread(
     Either((
         Op("Reciprocal", (STD,)),

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import (
@@ -39,7 +40,7 @@ class InstanceNorm:
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         if node.domain or len(node.inputs) != 3 or node.inputs[0] is None:
             return None
-        scale, bias = facts.constant(node.inputs[1]), facts.constant(node.inputs[2])
+        scale, bias = (_constant(value, facts) for value in node.inputs[1:])
         rank = facts.rank(node.inputs[0])
         if rank is None or rank < 3:
             return NearMiss(node.name or "", self.name, f"the shape of '{node.inputs[0].name}' is not known", 1)
@@ -47,9 +48,10 @@ class InstanceNorm:
         def applied(view: GroupView) -> Applied | Rejected:
             if scale is None or bias is None:
                 return Rejected("scale or bias of the InstanceNormalization are known only at run time")
-            if not scale.size == bias.size == view.num_groups:
+            if not {scale.size, bias.size} <= {1, view.num_groups}:
                 return Rejected(f"scale has {scale.size} elements and bias {bias.size} for {view.num_groups} groups")
-            return per_group(scale, view), per_group(bias, view)
+            scales, biases = (np.broadcast_to(a.reshape(-1), view.num_groups) for a in (scale, bias))
+            return per_group(scales, view), per_group(biases, view)
 
         return complete(
             self.name,
@@ -78,6 +80,15 @@ class InstanceNorm:
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return 22 if spec.dtype == "bfloat16" else 7
+
+
+def _constant(value: ir.Value | None, facts: Facts) -> NDArray[np.generic] | None:
+    """The elements, or the one number they all are where their count is only known at run time."""
+    array = facts.constant(value)
+    number, dtype = facts.uniform(value), None if value is None else facts.dtype(value)
+    if array is not None or number is None or dtype is None:
+        return array
+    return np.full(1, number, dtype.numpy())
 
 
 FORM = InstanceNorm()

@@ -23,10 +23,11 @@ from gn_deploy.forms.base import (
     parameter,
     ungrouped,
 )
+from gn_deploy.graph.derive import broadcast
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import GroupView, group_views
+from gn_deploy.views import GroupView, group_views, permutation
 
 _SINCE = 17
 _STASHES = ("float32", "bfloat16")  # what LayerNormalization-17 allows as stash_type
@@ -49,6 +50,8 @@ class LayerNorm:
         shape = facts.shape(x)
         axis = node.attributes.get_int("axis", -1)
         reshaped = (producer := x.producer()) is not None and producer.op_type == "Reshape"
+        if not reshaped and shape is not None and axis in (-1, len(shape) - 1) and _comes_from_channels_first(x, facts):
+            return NearMiss(node.name or "", self.name, f"'{x.name}' is normalized over C alone: LayerNorm", 1)
         if not reshaped and (axis not in (1, 1 - len(shape or ())) or (shape is not None and len(shape) < 3)):
             return None  # a LayerNorm over its last axes, the way transformers use it
         if shape is None:
@@ -61,11 +64,10 @@ class LayerNorm:
                 if value is None:
                     found.append(None)
                     continue
-                array = facts.constant(value)
-                own = () if array is None else array.shape
-                fits = all(n in (1, shape[i - len(own) + rank].known) for i, n in enumerate(own)) and len(own) <= rank
-                if array is not None and array.size and fits and bool(np.all(array == array.flat[0])):
-                    found.append(Parameter(np.full(view.num_channels, array.flat[0], array.dtype)))
+                own, number, dtype = facts.shape(value), facts.uniform(value), facts.dtype(value)
+                fits = own is not None and len(own) <= rank and broadcast([shape, own]) == shape
+                if number is not None and fits and dtype is not None:
+                    found.append(Parameter(np.full(view.num_channels, number, dtype.numpy())))
                     continue
                 held = per_channel(value, shape, view, facts)
                 if held is None:
@@ -110,6 +112,15 @@ class LayerNorm:
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return _SINCE
+
+
+def _comes_from_channels_first(x: ir.Value, facts: Facts) -> bool:
+    """Whether C was put last just before, as ConvNeXt does; a LayerNorm of tokens is no look-alike."""
+    node = x.producer()
+    shape = facts.shape(x)
+    if node is None or node.op_type != "Transpose" or shape is None or len(shape) < 4:
+        return False
+    return permutation(node, len(shape)) == [0, *range(2, len(shape)), 1]
 
 
 FORM = LayerNorm()

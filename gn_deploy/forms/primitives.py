@@ -17,6 +17,7 @@ from gn_deploy.forms.base import (
 )
 from gn_deploy.forms.base_statistics import (
     CENTERED,
+    INVERSE_RMS,
     RMS,
     RSTD,
     STD,
@@ -25,7 +26,6 @@ from gn_deploy.forms.base_statistics import (
     elementary,
     elementary_opset,
     read_statistics,
-    spread,
     statistics,
 )
 from gn_deploy.graph.facts import Facts
@@ -41,7 +41,7 @@ NORMALIZED = Either((
     Refused(Op("Div", (Any(), STD)), _UNCENTERED),
     Refused(Op("Mul", (Any(), RSTD)), _UNCENTERED),
     Refused(Op("Div", (Any(), RMS)), _UNCENTERED),
-    Refused(Op("Mul", (Any(), spread(Op("Reciprocal", (RMS,))))), _UNCENTERED),
+    Refused(Op("Mul", (Any(), INVERSE_RMS)), _UNCENTERED),
 ))
 
 
@@ -79,15 +79,21 @@ def _may_normalize(node: ir.Node, facts: Facts) -> bool:
     if "Sub" in (kinds[:1] if node.op_type == "Div" else kinds):
         return True
     if node.op_type == "Div":
-        return kinds[1] == "Sqrt" and _scales(node, a, b, facts)
-    return (kinds[0] == "Reciprocal" and _scales(node, b, a, facts)) or (
-        kinds[1] == "Reciprocal" and _scales(node, a, b, facts)
-    )
+        return kinds[1] == "Sqrt" and _scales(node, a, facts)
+    pairs = zip(kinds, (a, b), strict=True)
+    inverts = [kind == "Reciprocal" or (kind == "Div" and _inverts(v, facts)) for kind, v in pairs]
+    return (inverts[0] and _scales(node, b, facts)) or (inverts[1] and _scales(node, a, facts))
 
 
-def _scales(node: ir.Node, tensor: ir.Value, by: ir.Value, facts: Facts) -> bool:
+def _inverts(value: ir.Value, facts: Facts) -> bool:
+    node = behind(value)
+    return node is not None and facts.scalar(node.inputs[0]) == 1
+
+
+def _scales(node: ir.Node, tensor: ir.Value, facts: Facts) -> bool:
     """Whether a tensor as such is divided by its deviation: a look-alike, unless an offset is added that centres it."""
-    if facts.constant(tensor) is not None or facts.shape(tensor) == facts.shape(by):
+    producer = behind(tensor)
+    if facts.constant(tensor) is not None or (producer is not None and producer.op_type in ("ReduceMean", "Neg")):
         return False
     readers = [use.node for use in node.outputs[0].uses()]
     sums = [r for r in readers if r.op_type in ("Add", "Sub")]

@@ -23,7 +23,10 @@ _REPEATING = frozenset("Expand Tile Reshape Unsqueeze Squeeze Flatten Identity T
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
 )
+_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 _LONGEST = 64  # elements of a shape, or of a table of sizes
+_FUSED = frozenset({"GroupNorm", "SkipGroupNorm"})
+"""Nodes of other domains all of whose outputs have the shape and type of their first input, whoever defines them."""
 _DEPTH = 64  # producers followed for one fact; deeper chains are not how exporters write shapes
 
 
@@ -125,6 +128,9 @@ class Facts:
         left, right = self.constant(a), self.constant(b)
         if left is not None and right is not None:
             return left.dtype == right.dtype and left.shape == right.shape and bool(np.array_equal(left, right))
+        told = self.contents(a) if a.dtype in _INTEGERS and a.dtype == b.dtype else None
+        if told is not None and told == self.contents(b) and self.shape(a) == self.shape(b) is not None:
+            return True
         p, q = a.producer(), b.producer()
         if p is None or q is None or p.op_identifier() != q.op_identifier() or a.index() != b.index():
             return False
@@ -205,6 +211,8 @@ class Facts:
         if value.is_initializer() and value.const_value is not None:
             return tuple(Dim(int(s)) for s in value.const_value.shape.numpy())
         node = value.producer()
+        if node is not None and node.op_type in _FUSED and node.domain and node.inputs:
+            return self.shape(node.inputs[0])
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         return derived_shape(value, node, self)
@@ -230,6 +238,8 @@ class Facts:
         if value.const_value is not None:
             return value.const_value.dtype
         node, index = value.producer(), value.index()
+        if node is not None and node.op_type in _FUSED and node.domain and node.inputs and node.inputs[0] is not None:
+            return self.dtype(node.inputs[0])
         if node is None or index is None or not is_plain(node):
             return None
         if node.op_type == "Cast":

@@ -140,6 +140,13 @@ def _range(_node: ir.Node, arrays: Sequence[Array], _index: int) -> Array:
     return np.arange(start, limit, delta, dtype=arrays[0].dtype)
 
 
+def _product(node: ir.Node, arrays: Sequence[Array], _index: int) -> Array | None:
+    whole = len(arrays) == 1 and "axes" not in node.attributes
+    axes = None if whole else tuple(integers(node, "axes") or [int(i) for i in arrays[1]])
+    keep = bool(integer(node, "keepdims", 1))
+    return np.asarray(np.prod(arrays[0], axis=axes, keepdims=keep, dtype=arrays[0].dtype))  # type: ignore[arg-type]
+
+
 def _remainder(node: ir.Node, arrays: Sequence[Array], _index: int) -> Array | None:
     whole = arrays[0].dtype.kind in "iu" and not integer(node, "fmod", 0) and bool(np.all(arrays[1]))
     return np.mod(arrays[0], arrays[1]) if whole else None
@@ -173,6 +180,7 @@ RULES: dict[str, Callable[[ir.Node, Sequence[Array], int], Array | None]] = {
     "ConstantOfShape": _fill,
     "Range": _range,
     "Mod": _remainder,
+    "ReduceProd": _product,
     **{op: _elementwise(how) for op, how in _ELEMENTWISE.items()},
 }
 """Output of an op on constants. Reshape, Cast and the like need shapes and types and are in ``facts``."""

@@ -7,6 +7,7 @@ because 1 and 0 would hide a fault in either.
 """
 
 import torch
+from _seeded import normal, seeded
 from diffusers import UNet2DModel
 from torch import Tensor, nn
 
@@ -14,18 +15,9 @@ from torch import Tensor, nn
 class Denoiser(nn.Module):
     """(N, 3, H, W) noisy images and (N,) int64 time steps -> (N, 3, H, W); H and W divisible by 4."""
 
-    def __init__(self, unet: nn.Module) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.unet = unet
-
-    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
-        return self.unet(sample, timestep, return_dict=False)[0]
-
-
-def build() -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        unet = UNet2DModel(
+        self.unet = UNet2DModel(
             sample_size=16,
             in_channels=3,
             out_channels=3,
@@ -36,13 +28,14 @@ def build() -> nn.Module:
             norm_num_groups=8,
             attention_head_dim=16,
         )
-        for module in unet.modules():
-            if isinstance(module, nn.GroupNorm):
-                nn.init.normal_(module.weight, mean=1.0, std=0.2)
-                nn.init.normal_(module.bias, std=0.2)
-    return Denoiser(unet).eval()
+
+    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        return self.unet(sample, timestep, return_dict=False)[0]
+
+
+def build() -> nn.Module:
+    return seeded(Denoiser)
 
 
 def example_inputs() -> dict[str, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return {"sample": torch.randn(2, 3, 16, 16, generator=generator), "timestep": torch.tensor([10, 500])}
+    return {"sample": normal(2, 3, 16, 16), "timestep": torch.tensor([10, 500])}

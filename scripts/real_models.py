@@ -1,0 +1,201 @@
+"""Writes the table of real models in models/README.md: GroupNorms found, rewritten, proved; --check only compares.
+
+Every recipe of the table is exported three times, as its users would, with free sizes. True is a cell only when
+
+1. the sites found are the nn.GroupNorm calls: groups, channels, epsilon, and every number of scale and bias;
+2. the same sites are found again after lowering for each target, all in the form asked for, each rewrite proved;
+3. parity held: the ONNX Runtime file run there as a whole, the other forms by the ONNX standard, each site probed.
+
+Needs gn-deploy[real-models]. Names of recipes as arguments print only their rows. Half an hour for all.
+"""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from torch import nn
+
+import gn_deploy as gn
+from gn_deploy.errors import GnDeployError
+from gn_deploy.exporters.axes import Axes, propose
+from gn_deploy.exporters.failure import one_line
+from gn_deploy.exporters.recipe import Recipe, load_recipe
+from gn_deploy.parity.report import Status
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # weights are random: nothing is to be downloaded
+MODELS = Path(__file__).parents[1] / "models"
+README = MODELS / "README.md"
+BEGIN, END = "<!-- real models -->", "<!-- end of real models -->"
+RECIPES = {
+    "sd_vae": "diffusers",
+    "sd_unet": "diffusers",
+    "timm_resnet50_gn": "timm",
+    "timm_bit": "timm",
+    "timm_poolformer": "timm",
+    "wav2vec2": "transformers",
+    "mask2former": "transformers",
+    "deformable_detr": "transformers",
+    "monai_unet3d": "monai",
+    "monai_segresnet": "monai",
+    "torchvision_fcos": "torchvision",
+    "smp_fpn": "segmentation_models_pytorch",
+}
+"""Recipe -> the package that its model comes from."""
+EXPORTS = {"legacy 17": (False, 17), "dynamo 18": (True, 18), "dynamo 21": (True, 21)}
+"""Column -> whether dynamo exports, and the opset."""
+TARGETS = {"ort-cpu": "instance_norm", "onnx+native": "native", "onnx+layer_norm": "layer_norm",
+           "onnx+primitives": "primitives"}  # fmt: skip
+"""Target -> the form that every site is to have."""
+
+
+class Norm(NamedTuple):
+    """A GroupNorm as the module calls it, and as a site says it; equal when they are the same."""
+
+    groups: int
+    channels: int
+    epsilon: float
+    parameters: str
+
+
+def called(recipe: Recipe) -> Counter[Norm]:
+    """Every call of an nn.GroupNorm in one run of the module."""
+    norms: Counter[Norm] = Counter()
+
+    def count(norm: nn.GroupNorm, *_: Any) -> None:
+        numbers = digest(norm.weight.detach().numpy(), norm.bias.detach().numpy())
+        norms[Norm(norm.num_groups, norm.num_channels, norm.eps, numbers)] += 1
+
+    hooks = [m.register_forward_hook(count) for m in recipe.module.modules() if isinstance(m, nn.GroupNorm)]
+    with torch.no_grad():
+        recipe.module(*recipe.inputs.values())
+    for hook in hooks:
+        hook.remove()
+    return norms
+
+
+def sited(sites: "Iterable[gn.GroupNormSite]") -> Counter[Norm]:
+    norms: Counter[Norm] = Counter()
+    for site in sites:
+        held = [None if p is None else p.array for p in (site.scale, site.bias)]
+        numbers = "" if held[0] is None or held[1] is None else digest(held[0], held[1])
+        norms[Norm(site.spec.num_groups, site.spec.num_channels, site.spec.epsilon, numbers)] += 1
+    return norms
+
+
+def digest(*arrays: np.ndarray) -> str:
+    return hashlib.sha256(b"".join(np.asarray(a, np.float32).tobytes() for a in arrays)).hexdigest()
+
+
+def free(recipe: Recipe) -> Axes:
+    """The sizes to be left open: those the recipe names, or batch and image."""
+    return recipe.dynamic if isinstance(recipe.dynamic, Mapping) else propose(recipe.inputs)
+
+
+def exported(recipe: Recipe, dynamo: bool, opset: int) -> Any:
+    inputs, axes = recipe.inputs, free(recipe)
+    arguments = (recipe.module, tuple(inputs.values()))
+    with torch.no_grad(), quiet():
+        if dynamo:
+            shapes = tuple(axes.get(name) for name in inputs)
+            model = torch.onnx.export(*arguments, opset_version=opset, dynamo=True, dynamic_shapes=shapes).model
+        else:
+            file = io.BytesIO()
+            names = list(inputs)
+            torch.onnx.export(*arguments, file, opset_version=opset, dynamo=False, input_names=names, dynamic_axes=axes)
+            model = onnx.load_from_string(file.getvalue())
+    return model
+
+
+def cell(recipe: Recipe, wanted: Counter[Norm], dynamo: bool, opset: int) -> str:
+    """``986 nodes: 52 found, lowered, held``, or what is not so."""
+    try:
+        model = exported(recipe, dynamo, opset)
+    except Exception as error:  # whatever the exporter's layers raise
+        return f"not exported: {one_line(error)}"
+    nodes = len(model.graph if dynamo else model.graph.node)
+    found = sited(gn.find(model))
+    if found != wanted:
+        return f"{nodes:,} nodes: {(found & wanted).total()} of {wanted.total()} found"
+    left = [f"{target}: {why}" for target in TARGETS if (why := unlike(recipe, model, wanted, target))]
+    return f"{nodes:,} nodes: {wanted.total()} found, " + ("; ".join(left) or "lowered, held")
+
+
+def unlike(recipe: Recipe, model: Any, wanted: Counter[Norm], target: str) -> str:
+    """What is wrong with the model lowered for ``target``; "" when nothing is."""
+    lowered = gn.lower(model, target)
+    refused = [decision.decision.reason for decision in lowered.decisions if not decision.decision]
+    if refused:
+        return f"{len(refused)} left, {refused[0]}"
+    again = gn.find(lowered.model)
+    if sited(again) != wanted or {site.form for site in again} != {TARGETS[target]}:
+        return "other sites than before"
+    if target != "ort-cpu":
+        return "" if gn.compare(model, lowered.model, network=False).held else "parity broken"
+    sizes = {name: recipe.inputs[x].shape[axis] for x, axes in free(recipe).items() for axis, name in axes.items()}
+    report = gn.compare(model, lowered.model, runtimes=["onnxruntime"], dims=sizes)
+    if not report.held:
+        return "parity broken"
+    return next((f"each site held, {o.reason}" for o in report.outputs if o.status is Status.NOTRUN), "")
+
+
+def row(name: str) -> list[str]:
+    recipe = load_recipe(MODELS / f"{name}.py")
+    wanted = called(recipe)
+    cells = []
+    for export, (dynamo, opset) in EXPORTS.items():
+        cells.append(cell(recipe, wanted, dynamo, opset))
+        print(f"{name}, {export}: {cells[-1]}", file=sys.stderr)
+    package = RECIPES[name]
+    return [f"`{name}.py`", f"{package} {version(package)}", str(wanted.total()), *cells]
+
+
+def table(names: Iterable[str]) -> str:
+    rows = [["recipe", "package", "calls", *EXPORTS], ["---"] * 6, *map(row, names)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def main(arguments: list[str]) -> int:
+    names = [name for name in arguments if name != "--check"]
+    try:
+        rows = table(names or RECIPES)
+    except GnDeployError as error:
+        print(error, file=sys.stderr)
+        return int(error.exit_code)
+    if names:
+        print(rows)
+        return 0
+    text = README.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    wanted = f"{before}{BEGIN}\n{rows}\n{END}{after}"
+    if "--check" in arguments:
+        return int(text != wanted)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

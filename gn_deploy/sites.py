@@ -12,6 +12,7 @@ from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
 from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.graph.io import paused_gc
 from gn_deploy.graph.subgraphs import subgraphs
+from gn_deploy.pieces import joined
 from gn_deploy.registry import Unavailable
 
 _DEFAULTS_SINCE = 4  # IR version: before it, every initializer had to be an input as well and none was a default
@@ -54,6 +55,8 @@ def find(model: ir.Model) -> Found:
                         claimed.update(own)
                         touched.update(result.nodes)
                         sites.append((result, facts))
+        sites = joined(sites)
+        touched.update(node for site, _ in sites for node in site.nodes)
         whole = tuple(look_around(site, facts, touched) for site, facts in sites)
     names = {site.name for site in whole}
     return Found(whole, tuple(m for m in misses if m.node not in names))

@@ -164,7 +164,7 @@ class Facts:
         for held in node.inputs[:1] if node.op_type in _RELAID else node.inputs:
             array = None if held is None else self.constant(held)
             if array is None:
-                return None
+                return self._counted(value, node)
             arrays.append(array)
         match node.op_type:
             case "Cast" | "CastLike":
@@ -174,6 +174,14 @@ class Facts:
                 shape = self.shape(value)
                 return None if shape is None else _as_shape(arrays[0], [d.known for d in shape])
         return fold(node, arrays, value.index() or 0)
+
+    def _counted(self, value: ir.Value, node: ir.Node) -> NDArray[np.generic] | None:
+        """Known sizes taken out of a shape that is not known as a whole."""
+        told = contents(node, self) if value.dtype == ir.DataType.INT64 else None
+        shape = None if told is None else self.shape(value)
+        if told is None or shape is None or any(d.known is None for d in told):
+            return None
+        return _as_shape(np.asarray([d.known for d in told], np.int64), [d.known for d in shape])
 
     def uniform(self, value: ir.Value | None) -> float | None:
         """The one number that every element is, also where the shape is only known at run time."""

@@ -37,14 +37,14 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     operands = dict(site.operands)
     if spec.residual and not own.residual:
         for name in ("residual", "residual_bias"):
-            if name in operands:
-                x = builder.op("Add", [x, _broadcast(site, operands.pop(name), builder)], dtype=dtype)
+            if operands.pop(name, None) is not None:
+                x = builder.op("Add", [x, _broadcast(site, name, builder)], dtype=dtype)
         if site.sum is not None:
             builder.stands_for[site.sum] = x
     if own.dtype != spec.dtype:
         x = builder.op("Cast", [x], {"to": int(DTYPES[own.dtype])}, dtype=DTYPES[own.dtype], shape=site.input.shape)
     modulation = [
-        None if own.scale_shift or name not in operands else _broadcast(site, operands.pop(name), builder)
+        None if own.scale_shift or operands.pop(name, None) is None else _broadcast(site, name, builder)
         for name in ("modulation_scale", "modulation_shift")
     ]
     if x is not site.input:
@@ -56,13 +56,14 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     return y if own.activation is spec.activation else write_activation(y, spec.activation, builder)
 
 
-def _broadcast(site: GroupNormSite, operand: ir.Value, builder: Builder) -> ir.Value:
-    """An operand (N, C) or (C,) with the axes that broadcast it against x; any other as it is."""
-    rank, known = site.spec.rank, operand.shape
-    if rank is None or known is None or len(known) > 2 or len(known) == rank:
+def _broadcast(site: GroupNormSite, name: str, builder: Builder) -> ir.Value:
+    """An operand with axes that broadcast it against x, where it is (N, C) or, as a bias, (C,)."""
+    operand, rank = site.operands[name], site.spec.rank
+    pairs = operand.shape is not None and len(operand.shape) == 2
+    if rank is None or rank == 2 or not (pairs or name == "residual_bias"):
         return operand
     sizes = [1] * rank
-    sizes[0] = 2 - len(known)  # 0: as many samples as it has
+    sizes[0] = 0 if pairs else 1  # 0: as many samples as it has
     sizes[site.spec.channel_axis] = site.spec.num_channels
     return builder.op("Reshape", [operand, builder.ints(sizes, "sizes")], dtype=operand.dtype)
 

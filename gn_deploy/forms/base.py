@@ -84,7 +84,7 @@ class GroupNormSite:
     @property
     def remarks(self) -> tuple[str, ...]:
         """What a reader should know."""
-        told = (*self.notes, self.invalid, self.doubt, "" if self.spec.epsilon else _NO_EPSILON)
+        told = (*self.notes, self.doubt, "" if self.spec.epsilon else _NO_EPSILON)
         return tuple(filter(None, told))
 
     @property
@@ -275,6 +275,8 @@ def parameter(
             return value
         return builder.constant(held.array.astype(dtype.numpy()).reshape(wanted), which, dtype)
     assert value is not None
+    if value.dtype not in (None, dtype):
+        value = builder.op("Cast", [value], {"to": int(dtype)}, dtype=dtype, shape=value.shape)
     if held.per_group:
         rows = builder.op("Reshape", [value, builder.ints([spec.num_groups, 1], f"{which}_rows")])
         sizes = builder.ints([spec.num_groups, spec.channels_per_group], f"{which}_sizes")

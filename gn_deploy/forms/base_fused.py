@@ -32,18 +32,26 @@ def read_fused(
     x, *parameters = node.inputs[:3]
     shape = facts.shape(x)
     channels = shape[channel_axis].known if shape is not None and len(shape) > 1 else None
-    lengths = [None if (s := facts.shape(p)) is None or len(s) != 1 else s[0].known for p in parameters]
+    lengths = [_length(value, facts) for value in parameters]
     channels = channels or next((n for n in lengths if n is not None), None)
+
+    def miss(reason: str) -> NearMiss:
+        return NearMiss(node.name or str(node.outputs[0].name), form, reason, 1)
+
     if x is None or channels is None or groups < 1 or any(n not in (channels, None) for n in lengths):
-        told = f"scale and bias of {lengths} elements for {channels} channels in {groups} groups"
-        return NearMiss(node.name or str(node.outputs[0].name), form, told, 1)
+        return miss(f"scale and bias of {lengths} elements for {channels} channels in {groups} groups")
+    found = {name: value for name, value in (operands or {}).items() if value is not None}
+    for name, value in found.items():
+        if facts.dtype(value) not in (None, facts.dtype(x)):
+            return miss(f"{name} '{value.name}' is {facts.dtype(value)}, x is {facts.dtype(x)}")
+        if name != "residual_bias" and not _meets(value, None if shape is None else len(shape), facts):
+            return miss(f"the ranks of x and {name} '{value.name}' are not known to fit")
     held = [None if p is None else _unless_neutral(p, n, facts) for p, n in zip(parameters, (1.0, 0.0), strict=False)]
     scale, bias = [*held, None, None][:2]
     view = GroupView(x, shape or (), groups, channels, channel_axis, ())
     site = complete(form, node, [view], facts, epsilon=epsilon, applied=lambda _view: (scale, bias), closed=True)
     if isinstance(site, NearMiss):
         return site
-    found = {name: value for name, value in (operands or {}).items() if value is not None}
     spec = replace(
         site.spec,
         activation=activation,
@@ -55,6 +63,23 @@ def read_fused(
     return replace(site, spec=spec, operands=found, sum=sums[0] if sums else None)
 
 
+def _length(parameter: ir.Value | None, facts: Facts) -> int | None:
+    """How many numbers it holds; 0 for what is known at run time and does not lie along one axis."""
+    array = facts.constant(parameter)
+    if array is not None:
+        return array.size
+    shape = facts.shape(parameter)
+    return None if shape is None else shape[0].known if len(shape) == 1 else 0
+
+
+def _meets(operand: ir.Value, rank: int | None, facts: Facts) -> bool:
+    """Whether it is broadcast against x by its own shape, or is (N, C) in the file's own words."""
+    own = facts.rank(operand)
+    return rank is not None and (own == rank or (own == 2 and operand.shape is not None))
+
+
 def _unless_neutral(value: ir.Value, neutral: float, facts: Facts) -> Parameter | None:
     array = facts.constant(value)
-    return None if array is not None and bool(np.all(array == neutral)) else Parameter(array, value)
+    if array is None:
+        return Parameter(None, value)
+    return None if bool(np.all(array == neutral)) else Parameter(array.reshape(-1), value)

@@ -19,10 +19,7 @@ from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
 from gn_deploy.targets import Target
 
-_HINT = (
-    "GroupNormalization has scale and bias per group before opset 21 and per channel since; "
-    "gn-deploy lower --target onnx+native on the file as it was before it was converted writes both right"
-)
+_HINT = "lower the file as it was before it was converted: --target onnx+native converts scale and bias with the opset"
 Verify = Callable[[GroupNormSite, ir.Model, ir.Model], Decision]
 """Judges a rewrite: the site, its region cut out as it was, and as it would be."""
 
@@ -194,7 +191,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
 
     def _function(self, model: ir.Model, site: GroupNormSite) -> ir.Model | ir.Function:
         """What declares the operator sets of the place: the function the site is in, else the model."""
-        return next((f for f in model.functions.values() if f.graph is site.graph), model)
+        if site.graph is model.graph:
+            return model
+        return next((f for f in model.functions.values() if any(n.graph is site.graph for n in f.all_nodes())), model)
 
 
 def _told(plan: _Plan) -> SiteDecision:

@@ -30,16 +30,21 @@ class _Fused(OpRun):
         last = bool(attributes.get("channels_last", self.op_domain == _MICROSOFT))
         groups = attributes.get("groups", attributes.get("num_groups", _PLUGIN_GROUPS))
         epsilon = attributes.get("epsilon", attributes.get("eps", 1e-5))
-        residual, *rest = (None if v is None else widened(v) for v in (*others, None, None, None)[:3])
+        along = [-1 if i == (x.ndim - 1 if last else 1) else 1 for i in range(x.ndim)]
+
+        def spread(v: Array | None) -> Array | None:
+            """As it is broadcast against x: a matrix is (N, C)."""
+            return None if v is None else widened(v if v.ndim != 2 else v.reshape(len(v), *along[1:]))
+
+        residual, *rest = map(spread, (*others, None, None, None)[:3])
         total = widened(x)
         if residual is not None:
-            total = total + (residual if residual.ndim == x.ndim else residual[:, None, None, :])
+            total = total + residual
         if self.op_domain == _MICROSOFT and rest[0] is not None:
-            total = total + rest[0]
+            total = total + rest[0].reshape(along)
         first = np.moveaxis(total, -1, 1) if last else total
         z, _, _ = standardized(first.reshape(first.shape[0], groups, -1), (2,), epsilon)
         y = np.moveaxis(z.reshape(first.shape), 1, -1) if last else z.reshape(first.shape)
-        along = [-1 if i == (x.ndim - 1 if last else 1) else 1 for i in range(x.ndim)]
         y = y * widened(scale).reshape(along) + widened(bias).reshape(along)
         if self.op_domain != _MICROSOFT:
             y = y if rest[0] is None else y * (1 + rest[0])

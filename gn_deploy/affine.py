@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.graph.dims import Dim, Shape
+from gn_deploy.graph.dims import Dim, Shape, known, product
 from gn_deploy.graph.facts import Facts, is_plain
 from gn_deploy.graph.splice import dying_with
 from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, returns_to, undoes
@@ -138,17 +138,29 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
     if axes is None or own is None or len(own) > len(shape):
         return None
     aligned = (Dim(1),) * (len(shape) - len(own)) + own
+    array = facts.constant(operand)
+    if array is not None:
+        array = _without(array.reshape([d.known or 1 for d in aligned]), axes, shape)
+        aligned = tuple(map(known, array.shape))
     if any(d != Dim(1) and (i not in axes or d != shape[i]) for i, d in enumerate(aligned)):
         return None  # it varies along another axis, or makes the value larger
-    array = facts.constant(operand)
     if array is not None:
         sizes = [shape[i].known or 1 for i in axes]
         inner = array.reshape([aligned[i].known or 1 for i in axes])
         whole = np.repeat(np.broadcast_to(inner, sizes).reshape(-1), view.num_channels // count)
         vector = _vector_behind(operand, view.num_channels, facts)  # the module's own weight, where it was unsqueezed
-        return Parameter(array=whole, value=vector or (operand if array.size == view.num_channels else None))
+        return Parameter(array=whole, value=vector or (operand if product(own) == known(view.num_channels) else None))
     vector = _vector_behind(operand, count, facts)
     return None if vector is None else Parameter(value=vector, per_group=count != view.num_channels)
+
+
+def _without(array: NDArray[np.generic], axes: range, shape: Shape) -> NDArray[np.generic]:
+    """The array without the axes along which it only repeats what the channels have."""
+    for axis, size in enumerate(array.shape):
+        if axis not in axes and size != 1 and known(size) == shape[axis]:
+            first = array.take([0], axis)
+            array = first if bool(np.all(array == first)) else array
+    return array
 
 
 def _vector_behind(operand: ir.Value, channels: int, facts: Facts) -> ir.Value | None:

@@ -59,10 +59,13 @@ class GroupView:
         return None
 
 
-def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[GroupView] | Rejected:
+def group_views(
+    view: ir.Value, reduced: tuple[int, ...], facts: Facts, *, merged: bool = False
+) -> list[GroupView] | Rejected:
     """Every source of ``view`` for which reducing the axes ``reduced`` of it is a reduction over groups, nearest first.
 
-    The view itself counts as a source when all axes but the first are reduced (num_groups = 1).
+    The view itself counts as a source when all axes but the first are reduced (num_groups = 1). ``merged`` allows a
+    fixed number of samples to be merged with the groups, (1, N*G, ...).
     """
     shape = facts.shape(view)
     if shape is None:
@@ -76,7 +79,7 @@ def group_views(view: ir.Value, reduced: tuple[int, ...], facts: Facts) -> list[
             continue
         for axis in (1, -1):
             reshaped = any(node.op_type not in CASTS | {"Identity"} for node in nodes)
-            groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped)
+            groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped, merged=merged)
             if isinstance(groups, Rejected):
                 why = groups if axis == 1 else why
                 continue
@@ -193,10 +196,18 @@ def sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.N
 
 
 def groups_of(
-    source: Shape, view: Shape, reduced: tuple[int, ...], channel_axis: int, *, reshaped: bool
+    source: Shape,
+    view: Shape,
+    reduced: tuple[int, ...],
+    channel_axis: int,
+    *,
+    reshaped: bool,
+    merged: bool = False,
 ) -> int | Rejected:
     """num_groups of the reduction of some axes of a view of ``source``, from shapes alone."""
     batch, rank = source[0], len(view)
+    if reduced[:1] == (0,) and view[0] == Dim(1) and len(reduced) > 1:
+        reduced = reduced[1:]
     if not reduced or product(source) != product(view):
         return Rejected(f"the view {spelled(view)} does not hold exactly the elements of {spelled(source)}")
     if channel_axis == -1:
@@ -211,10 +222,10 @@ def groups_of(
         return Rejected(f"axes {reduced} of {spelled(view)} are not its last axes")
     if first == 1 and view[0] == batch:
         return 1 if rank > 2 or view != source else Rejected(f"{spelled(view)} is normalized over C alone: LayerNorm")
-    if first == 1 or (view[0] == Dim(1) != batch and first == 2 and batch.known is None):
+    if first == 1 or (view[0] == Dim(1) != batch and first == 2 and (merged or batch.known is None)):
         rows = product(view[:first]).divided_by(batch)  # [N*G, K] or [1, N*G, K]
         if rows is not None and rows == source[1]:
-            return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: a LayerNorm as likely")
+            return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: no groups of channels")
         return _known(rows) if rows is not None else Rejected(f"{view[0]} rows are not groups of {batch} samples")
     if view[0] != batch:
         return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")

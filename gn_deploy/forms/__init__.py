@@ -19,6 +19,7 @@ FORMS: "Registry[Form]" = Registry(
             "layer_norm",
             "primitives",
             "statistics_affine",
+            "batch_norm",
             "contrib",
             "plugin",
             "nvidia_plugin",

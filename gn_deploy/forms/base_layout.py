@@ -41,6 +41,8 @@ class Layout:
     """What may come in: a number per channel each."""
     applied: dict[ir.Value, Parameter] = field(default_factory=dict)
     """The parameters, as met."""
+    merged: bool = False
+    """Samples of a batch of fixed size may be merged with the groups."""
     rounded: bool = False
     """A Cast has rounded on the way, to no less than the type of the source."""
 
@@ -105,7 +107,7 @@ class Layout:
             return Rejected(f"the axes of {node.op_type} '{node.name}' are not known")
         if lay.repeat is not None:
             return Rejected(f"{node.op_type} '{node.name}' reduces what is reduced already")
-        groups = groups_of(view.shape, lay.shape, axes, view.channel_axis, reshaped=True)
+        groups = groups_of(view.shape, lay.shape, axes, view.channel_axis, reshaped=True, merged=self.merged)
         if isinstance(groups, Rejected):
             return groups
         if groups != view.num_groups:

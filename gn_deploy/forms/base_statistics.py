@@ -151,7 +151,7 @@ def read_statistics(
     name = node.name or str(node.outputs[0].name)
     if not isinstance(found, Match):
         return NearMiss(name, form, found.reason, found.progress) if found.progress >= telling else None
-    wrong = _averages(found, facts) and _uncorrected(found, facts)
+    wrong = averaged(found, facts)
     mean = found.get(_MEAN.direct) or found[_MEAN.total]
     reduction = mean.producer()
     assert reduction is not None
@@ -189,6 +189,11 @@ def read_statistics(
         progress=len(found.nodes),
     )
     return replace(site, notes=tuple(notes)) if isinstance(site, GroupNormSite) else site
+
+
+def averaged(found: Match, facts: Facts) -> Decision:
+    """Whether mean and variance are taken as they should be, apart from what over."""
+    return _averages(found, facts) and _uncorrected(found, facts)
 
 
 def _averages(found: Match, facts: Facts) -> Decision:

@@ -39,7 +39,7 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
     for body in (model.graph, *(f.graph for f in functions)):
         facts = Facts(current)
         for node in body.all_nodes():
-            if node.domain in ("", "ai.onnx") and node not in rewritten:
+            if node.domain in ("", "ai.onnx") and node not in rewritten and not _renamed(node, current, opset):
                 kept = _keeps_meaning(node, old, new)
                 if kept and opset == old:
                     kept = _has_all(node, old, facts)
@@ -51,11 +51,25 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
 
 def change_opset(model: ir.Model, opset: int) -> None:
     """Declares ``opset``, and at least the IR version it needs; ``may_change`` must have accepted it."""
+    current = opset_of(model)
+    for body in (model.graph, *(f.graph for f in model.functions.values())):
+        for node in body.all_nodes():
+            if _renamed(node, current, opset) and "mode" in node.attributes:
+                mode = node.attributes["mode"].as_string()
+                node.attributes.add(ir.AttrString("mode", _MODES.get(mode, mode)))
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         for domain in {"", "ai.onnx"} & imports.keys():
             imports[domain] = opset
     needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
     model.ir_version = max(model.ir_version, needed)
+
+
+_MODES = {"bilinear": "linear", "bicubic": "cubic"}
+"""GridSample-16 -> GridSample-20, which for images has other names only; what is left out is the same."""
+
+
+def _renamed(node: ir.Node, current: int, opset: int) -> bool:
+    return node.op_type == "GridSample" and not node.domain and current < 20 <= opset
 
 
 class _Change(NamedTuple):

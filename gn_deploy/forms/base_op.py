@@ -56,7 +56,7 @@ def read_op(
         if one_per_group != per_group and groups != channels:
             needed = groups if per_group else channels
             found = f"{where} has {which} of {length} elements, {needed} were needed at opset {facts.opset}"
-            invalid = f"{found}; {_CAUSE[per_group]}"
+            invalid = invalid or f"{found}; {_CAUSE[per_group]}"
         array = facts.constant(value)
         if array is not None and one_per_group:
             array = np.repeat(array, spec.channels_per_group)

@@ -63,9 +63,10 @@ class Native18:
         return leave(site, apply_affine(site, y, builder) if rest else y, builder)
 
     def legal(self, spec: GroupNormSpec, opset: int) -> Decision:
-        if not _SINCE <= opset <= _UNTIL:
+        known = known_rank(spec)
+        if known and not _SINCE <= opset <= _UNTIL:
             return Rejected(f"GroupNormalization-18 needs opset {_SINCE} to {_UNTIL}, the model has {opset}")
-        return known_rank(spec)
+        return known
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return _SINCE

@@ -89,6 +89,12 @@ def _without_ceil(node: ir.Node) -> bool:
     return node.attributes.get_int("ceil_mode", 0) == 0
 
 
+def _without_fnuz(node: ir.Node) -> bool:
+    dtype = ir.DataType(node.attributes.get_int("to", 0)) or node.outputs[0].dtype
+    return dtype is None or not dtype.name.endswith("FNUZ")
+
+
+_INFINITY = "infinity became the largest number of float8 FNUZ types in 24, not NaN"
 _WINDOWS = "since 22 it ignores windows that start in the padding under ceil_mode"
 _CHANGES = (
     _Change("GroupNormalization", 21, "scale and bias are per group before 21 and per channel since", _never),
@@ -102,12 +108,8 @@ _CHANGES = (
     _Change("AveragePool", 19, "padding under ceil_mode is counted differently since 19", _without_ceil),
     _Change("AveragePool", 22, _WINDOWS, _without_ceil),
     _Change("MaxPool", 22, _WINDOWS, _without_ceil),
-    _Change(
-        "Cast",
-        24,
-        "infinity became the largest number of float8 FNUZ types in 24, not NaN",
-        lambda node: not ir.DataType(node.attributes.get_int("to", 0)).name.endswith("FNUZ"),
-    ),
+    _Change("Cast", 24, _INFINITY, _without_fnuz),
+    _Change("CastLike", 24, _INFINITY, _without_fnuz),
     _Change("Mod", 28, "fmod = 0 is defined for floats since 28", lambda node: node.attributes.get_int("fmod", 0) == 1),
 )
 _HARMLESS_ATTRIBUTES = {

@@ -66,12 +66,14 @@ def statuses(model: ir.Model, runtime: str, trials: Iterable[Trial]) -> dict[str
 
 def check(model: ir.Model) -> None:
     """The checker and strict inference of shapes, of a deprecated GroupNormalization-18 only of what is around it."""
-    proto = ir.to_proto(model)
+    checked = ir.from_proto(ir.to_proto(model))
     if model.opset_imports[""] < 21:
-        for node in proto.graph.node:
+        for node in checked.graph.all_nodes():
             if node.op_type == "GroupNormalization":
                 node.op_type = "Identity"
-                del node.input[1:], node.attribute[:]
+                node.resize_inputs(1)
+                node.attributes.clear()
+    proto = ir.to_proto(checked)
     onnx.checker.check_model(proto, full_check=True)
     onnx.shape_inference.infer_shapes(proto, check_type=True, strict_mode=True, data_prop=True)
 

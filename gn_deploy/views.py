@@ -88,6 +88,8 @@ def group_views(
                 why = Rejected(f"the number of channels of '{source.name}' {spelled(source_shape)} is not known")
             elif channels % groups:
                 why = Rejected(f"{channels} channels of '{source.name}' are not divisible by {groups} groups")
+            elif groups == channels and _is_shuffled(source, facts):
+                why = Rejected(f"the channels of '{source.name}' are interleaved before they are grouped")
             else:
                 found.append(GroupView(source, source_shape, groups, channels, axis, nodes))
     return [v for at, v in enumerate(found) if not any(_same_tensor(v, w, facts) for w in found[at + 1 :])] or why
@@ -98,6 +100,19 @@ def _same_tensor(near: GroupView, far: GroupView, facts: Facts) -> bool:
     the far one, and a site that began at the near one would depend on both."""
     shown = near.shape == far.shape and near.channel_axis == far.channel_axis
     return shown and facts.dtype(near.source) == facts.dtype(far.source)
+
+
+def _is_shuffled(source: ir.Value, facts: Facts) -> bool:
+    """Whether (N, C, ...) was reshaped to (N, C/G, G, ...) and the two axes were swapped, as for a channel shuffle."""
+    node = source.producer()
+    swapped = None if node is None or node.op_type != "Transpose" else node.inputs[0]
+    before = None if swapped is None else swapped.producer()
+    if node is None or swapped is None or before is None or before.op_type not in VIEW_OPS:
+        return False
+    rank, (whole, split) = facts.rank(swapped) or 0, (facts.shape(before.inputs[0]), facts.shape(swapped))
+    if rank < 4 or permutation(node, rank) != [0, 2, 1, *range(3, rank)] or whole is None or split is None:
+        return False
+    return len(whole) > 1 and whole[:2] == (split[0], split[1] * split[2])
 
 
 def one_group(source: ir.Value, channel_axis: int, facts: Facts) -> GroupView | Rejected:
@@ -226,7 +241,9 @@ def groups_of(
         rows = product(view[:first]).divided_by(batch)  # [N*G, K] or [1, N*G, K]
         if rows is not None and rows == source[1]:
             return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: no groups of channels")
-        return _known(rows) if rows is not None else Rejected(f"{view[0]} rows are not groups of {batch} samples")
+        if rows is None:
+            return Rejected(f"{product(view[:first])} rows of {spelled(view)} are not groups of each of {batch} samples")
+        return _known(rows)
     if view[0] != batch:
         return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")
     if first != 2:

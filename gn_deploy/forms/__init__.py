@@ -20,6 +20,7 @@ FORMS: "Registry[Form]" = Registry(
             "primitives",
             "statistics_affine",
             "batch_norm",
+            "mean_variance",
             "contrib",
             "plugin",
             "nvidia_plugin",

@@ -34,6 +34,8 @@ class BatchNorm(ReadOnly):
         if node.domain or len(node.inputs) != 5 or node.inputs[0] is None:
             return None
         name = node.name or str(node.outputs[0].name)
+        if len(node.outputs) > 3 and facts.opset >= 14:
+            return NearMiss(name, self.name, "it has five outputs, as for training before opset 14: not valid since", 1)
         training = bool(node.attributes.get_int("training_mode", 0)) and facts.opset >= 14
         if not training and facts.constant(node.inputs[3]) is not None:
             return None  # an ordinary one, in inference

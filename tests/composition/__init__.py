@@ -1,0 +1,1 @@
+"""Models that other tools have rewritten before us, or after us."""

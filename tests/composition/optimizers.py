@@ -1,4 +1,4 @@
-"""The graph optimizers and version converters of the field, each as a function from a model to a new one."""
+"""The graph optimizers and version converters of the field, each a function from a model to another."""
 
 import contextlib
 import io
@@ -94,5 +94,5 @@ def onnxscript_converter(opset: int) -> Optimizer:
 CONVERTERS: dict[str, Optimizer] = {
     f"{name}-{opset}": make(opset)
     for name, make in (("onnx", onnx_converter), ("onnxscript", onnxscript_converter))
-    for opset in (18, 21, 23)
+    for opset in (21, 23)
 }

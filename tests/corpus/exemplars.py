@@ -96,7 +96,8 @@ class Exemplar:
 
     def _says_much(self, case: Case) -> bool:
         """A whole network is judged on what does not blow up rounding; 0 / 0 by epsilon 0 is nobody's fault."""
-        return (case.conditioned or self.alone) and (case.family != "constant" or self.site.spec.epsilon > 0)
+        divides_by_zero = case.family == "constant" and self.truth["n_gn"] and not self.site.spec.epsilon
+        return (case.conditioned or self.alone) and not divides_by_zero
 
 
 @dataclass(frozen=True, eq=False)

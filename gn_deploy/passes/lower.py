@@ -128,7 +128,10 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         plans = [self._choose(site, current, range(lowest, highest + 1), model) for site in sites]
         own = [(p.form, own_part(p.layer.spec, p.form.fuses)) for p in plans if p.form and p.site.opset == current]
         needed = {current} | {_nearest_opset(form, spec, current) for form, spec in own}
-        return plans, max(needed) if max(needed) > current else min(needed)
+        opset = max(needed) if max(needed) > current else min(needed)
+        if opset != current and not self._may_change(model, opset, plans):
+            return self._plan(model, sites, changing=False)
+        return plans, opset
 
     def _candidates(self, spec: GroupNormSpec) -> list[Form]:
         return [FORMS.require(name) for name in self.target.preference(spec)]

@@ -197,6 +197,21 @@ def test_a_norm_that_is_left_forbids_lowering_the_opset() -> None:
     assert [d.wrote for d in gn.lower(two, "onnx+native18").decisions] == ["native18", "native18"]
 
 
+def test_what_inspect_announces_is_what_lower_does() -> None:
+    """One norm of unknown rank cannot be written at 20, so the other is not either."""
+    made = model(
+        """(float[2,8,4,4] x, int64[r] s, float[8] w) => (float[2,8,4,4] y, float[a,b,c] z)
+        { y = GroupNormalization<num_groups = 4>(x, w, w) v = Reshape(x, s)
+          z = GroupNormalization<num_groups = 4>(v, w, w) }""",
+        21,
+    )
+    announced = inspect(made, "onnx+native18").decisions
+    assert announced == gn.lower(made, "onnx+native18").decisions
+    assert [d.wrote for d in announced] == [None, None]
+    assert "('z')" in announced[0].decision.reason
+    assert "rank of the input is not known" in announced[1].decision.reason
+
+
 def test_a_node_of_the_newer_opset_is_named() -> None:
     made = model(PER_CHANNEL.replace("y =", "s = Swish(x) y =").replace("(x, w", "(s, w"), 24)
     lowered = gn.lower(made, "onnx+native18")

@@ -29,6 +29,9 @@ def with_modulation(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
             operands["modulation_scale"], adding = told
             nodes += [*adding, node]
             y = node.outputs[0]
+            if (node := _reader(y, "Mul", site)) is not None and facts.uniform(_other(node, y)) == 1.0:
+                nodes.append(node)  # the factor that TorchScript writes for torch.addcmul
+                y = node.outputs[0]
     if (node := _reader(y, "Add", site)) is not None:
         shift = _other(node, y)
         if shift is not None and _per_sample(shift, site, facts):

@@ -242,7 +242,7 @@ def groups_of(
         if rows is not None and rows == source[1]:
             return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: no groups of channels")
         if rows is None:
-            return Rejected(f"{product(view[:first])} rows of {spelled(view)} are not groups of each of {batch} samples")
+            return Rejected(f"{product(view[:first])} rows of {spelled(view)} are not groups of {batch} samples each")
         return _known(rows)
     if view[0] != batch:
         return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")

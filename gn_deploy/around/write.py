@@ -52,6 +52,7 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     y = form.write(replace(site, spec=own, input=x, operands=operands), builder)
     if own.dtype != spec.dtype:
         y = builder.op("Cast", [y], {"to": int(dtype)}, dtype=dtype)
+    y.dtype = dtype  # where the graph does not say what x is
     y = _modulated(y, modulation, dtype, builder)
     return y if own.activation is spec.activation else write_activation(y, spec.activation, builder)
 

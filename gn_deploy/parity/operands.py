@@ -11,23 +11,25 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
-def draw(operands: "Mapping[str, ir.Value]", x: Array, channel_axis: int) -> dict[str, Array]:
-    """An array in x's dtype for every operand, by the names of ``GroupNormSite.operands``.
+def draw(entry: "ir.Value", operands: "Mapping[str, ir.Value]", x: Array, channel_axis: int) -> dict[str, Array]:
+    """An array in x's dtype for every operand, by the names of ``GroupNormSite.operands``; ``entry`` is given x.
 
     A residual is half of x the other way round, so that the sum has the scale and offset that x was drawn for.
     """
     rng = np.random.default_rng(1)
     spatial = _spatial(x, channel_axis)
-    drawn = {}
+    given = {entry: x}  # one tensor may come in twice
     for name, value in operands.items():
+        if value in given:
+            continue
         shape = _shape(name, list(value.shape or ()), x, channel_axis)
         if name == "residual":
             whole = shape == x.shape
             part = tuple(slice(1) if i in spatial and not whole else slice(None) for i in range(x.ndim))
-            drawn[name] = (np.flip(x, spatial)[part] / 2).reshape(shape).astype(x.dtype)
+            given[value] = (np.flip(x, spatial)[part] / 2).reshape(shape).astype(x.dtype)
         else:
-            drawn[name] = rng.standard_normal(shape).astype(x.dtype)
-    return drawn
+            given[value] = rng.standard_normal(shape).astype(x.dtype)
+    return {name: given[value] for name, value in operands.items()}
 
 
 def for_oracle(operands: Mapping[str, Array], x: Array, channel_axis: int) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def _run(
             feeds = {n: a for plan in plans for n, a in plan.others.items()}
             for plan, entry, hand in zip(plans, entries, dealt, strict=True):
                 x = hand[turn % len(hand)][0]
-                around = draw(plan.pair.operands, x, plan.pair.spec.channel_axis)
+                around = draw(plan.pair.input, plan.pair.operands, x, plan.pair.spec.channel_axis)
                 feeds |= {str(plan.pair.operands[name].name): array for name, array in around.items()}
                 feeds[str(entry.name)] = x
             values = feeds | session.run(feeds)

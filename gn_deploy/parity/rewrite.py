@@ -80,7 +80,7 @@ def _trials(site: "GroupNormSite", spec: GroupNormSpec, model: "ir.Model") -> li
             if total > MAX_ELEMENTS and total > x.size:
                 break
             x = x.astype(np.float64)
-            operands = draw(site.operands, x, spec.channel_axis)
+            operands = draw(site.input, site.operands, x, spec.channel_axis)
             around = for_oracle(operands, x, spec.channel_axis)
             limits = bounds(x, spec, scale, bias, epsilon_rounding=_ATTRIBUTE, parameter_rounding=rounding, **around)
             named = {str(site.operands[name].name): array for name, array in operands.items()}

@@ -142,6 +142,7 @@ class PostScale(nn.Module):
 _X, _EMB, _MAP = torch.randn(2, CHANNELS, 6, 5), torch.randn(2, 8), torch.randn(2, 3, 6, 5)
 _SEQ, _VIDEO = torch.randn(2, 7, CHANNELS), torch.randn(2, CHANNELS, 3, 6, 5)
 _NONE: frozenset[str] = frozenset()
+_WIDE = frozenset({"wide_affine", "silu"})
 _LAST = torch.randn(2, 6, 5, CHANNELS)
 _TURNED, _TURNED_SILU = frozenset({"channels_last"}), frozenset({"channels_last", "silu"})
 _ADA, _SKIP = frozenset({"scale_shift", "silu"}), frozenset({"residual", "silu"})
@@ -167,6 +168,6 @@ BLOCKS = {
     "nhwc, silu outside": Block(lambda: LastAxis(False, True), (_LAST,), (_TURNED_SILU,)),
     "nlc": Block(lambda: LastAxis(False, True, 3), (_SEQ,), (_TURNED_SILU,), {"x": {0: "N", 1: "L"}}),
     "video": Block(PerFrame, (_VIDEO,), (frozenset({"silu"}),)),
-    "ldm": Block(lambda: nn.Sequential(GroupNorm32(GROUPS, CHANNELS), nn.SiLU()), (_X.half(),), (frozenset({"wide_affine", "silu"}),)),
+    "ldm": Block(lambda: nn.Sequential(GroupNorm32(GROUPS, CHANNELS), nn.SiLU()), (_X.half(),), (_WIDE,)),
     "post scale": Block(PostScale, (_X,), (_NONE,)),
 }  # fmt: skip

@@ -172,11 +172,23 @@ def _is_inference(node: ir.Node, facts: Facts) -> bool:
 
 
 def narrows(node: ir.Node, facts: Facts) -> bool:
-    """Whether a Cast loses precision, so that what follows it is not a function of what precedes it alone."""
-    if node.op_type not in CASTS or node.inputs[0] is None:
+    """Whether a Cast loses precision, so that what follows it is not a function of what precedes it alone.
+
+    A Cast back to a type that held every value before other Casts widened it loses none.
+    """
+    if node.op_type not in CASTS:
         return False
-    before, after = facts.dtype(node.inputs[0]), facts.dtype(node.outputs[0])
-    return not holds(after, before)
+    types = [facts.dtype(node.outputs[0])]
+    value = node.inputs[0]
+    while value is not None:
+        before = facts.dtype(value)
+        if all(holds(wide, before) for wide in types):
+            return False
+        types.append(before)
+        producer = value.producer()
+        seen = producer is not None and producer.op_type in VIEW_OPS and is_plain(producer)
+        value = producer.inputs[0] if producer is not None and seen else None
+    return True
 
 
 def holds(wide: ir.DataType | None, narrow: ir.DataType | None) -> bool:

@@ -96,8 +96,10 @@ def test_an_epsilon_that_was_dropped_is_what_onnx_says() -> None:
 
 
 @pytest.mark.parametrize("tool", ["onnxoptimizer", "onnxslim"])
-def test_the_comparison_holds_exactly_where_the_groups_are_kept(tool: str) -> None:
-    """onnxoptimizer 0.4 makes 32 groups of the 8 in this file."""
+def test_the_comparison_fails_exactly_where_the_groups_are_not_kept(tool: str) -> None:
+    """onnxoptimizer 0.4 makes 32 groups of the 8; the file takes a one-pass variance, which is UNSTABLE in any case."""
     source = onnx.load(GOLDEN / "spec21__fnbody_r3.onnx")
     made = TOOLS[tool](source)
-    assert gn.compare(source, made).held is (kinds(made) == kinds(source))
+    report = gn.compare(source, made)
+    failed = Status.FAIL in {verdict.status for verdict in (*report.sites, *report.outputs)}
+    assert failed is (kinds(made) != kinds(source))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gn_deploy.spec import Activation, GroupNormSpec
+from gn_deploy.spec import GroupNormSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -21,12 +21,6 @@ _NEVER_INSIDE = frozenset(
 """Ops that no spelling of a GroupNorm needs: with one between two values, their equal names are a coincidence."""
 _SAME = 2.0**-7
 """Relative difference that storing a number in bfloat16, the coarsest type, can make."""
-
-
-_MOVES = frozenset(
-    "Cast Concat Expand Gather GatherND Identity Reshape Shape Slice Split Squeeze Transpose Unsqueeze".split()
-)
-"""Ops that put numbers elsewhere and change none."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +62,9 @@ def pair(
 ) -> Pairing:
     """Pairs by value names, else as the whole graph, else by module path, else by order.
 
-    A region of the candidate need not be recognised as a GroupNorm: between values of the right names it is judged
-    all the same, because a wrong GroupNorm (unbiased variance, permuted groups) may well be unrecognisable.
+    By names as much as possible is judged at once: what the reference has around a norm, the candidate must have. A
+    region of the candidate need not be recognised as a GroupNorm: between values of the right names it is judged all
+    the same, because a wrong GroupNorm (unbiased variance, permuted groups) may well be unrecognisable.
     """
     free = list(candidate_sites)
     found: dict[GroupNormSite, Pair] = {}
@@ -78,15 +73,10 @@ def pair(
         free.remove(other)
         found[site] = pair
 
-    for site in reference_sites:
-        for other in free:
-            if same := _same_names(site, other):
-                take(site, other, same)
-                break
     values = _values(candidate)
     for site in reference_sites:
-        if site not in found and (moved := _among_moves(site, values, free)):
-            take(site, moved[1], moved[0])
+        if there := _at_names(site, free, values):
+            take(site, there[1], there[0])
     if (whole := _whole_graph(reference, candidate, reference_sites)) and whole.site not in found:
         same_ends = [s for s in free if any(la.input is whole.input and la.output is whole.output for la in s.layers)]
         for other in same_ends[:1]:
@@ -132,11 +122,25 @@ def _layers(site: "GroupNormSite") -> "list[GroupNormSite]":
     return sorted(site.layers, key=lambda layer: layer.spec.residual)
 
 
-def _same_names(site: "GroupNormSite", other: "GroupNormSite") -> Pair | None:
+def _at_names(
+    site: "GroupNormSite", free: "Sequence[GroupNormSite]", values: "Mapping[str, ir.Value]"
+) -> "tuple[Pair, GroupNormSite] | None":
+    """Between values of the right names a GroupNorm that says the same, else one and whatever else stands there.
+
+    All of it is judged: with other channels in its groups, or another activation, a right GroupNorm is a wrong one.
+    """
     for layer in _layers(site):
-        for theirs in other.layers:
-            if _ends(layer) == _ends(theirs):
-                return _paired(site, layer, theirs, "value names")
+        for other in free:
+            for theirs in other.layers:
+                if _ends(layer) == _ends(theirs):
+                    return _paired(site, layer, theirs, "value names"), other
+        pair = _between(site, layer, values)
+        region = set(pair.region if pair else ())
+        inner = [other for other in free if region.issuperset(other.bare.nodes)]
+        if pair is not None and len(inner) == 1:
+            missing = sorted(_computed(layer) - inner[0].spec.around)
+            differs = [_differs(site, inner[0])] + [f"no {name} is recognised around it" for name in missing]
+            return replace(pair, differs=" and ".join(filter(None, differs))), inner[0]
     return None
 
 
@@ -155,7 +159,8 @@ def _with_site(site: "GroupNormSite", other: "GroupNormSite", how: str) -> Pair:
         for theirs in other.layers:
             if _computed(layer) == _computed(theirs):
                 return _paired(site, layer, theirs, how)
-    return _paired(site, site.bare, other.bare, how)
+    turned = replace(site.bare, spec=replace(site.bare.spec, channel_axis=other.bare.spec.channel_axis))
+    return _paired(site, turned, other.bare, how)
 
 
 def _computed(layer: "GroupNormSite") -> frozenset[str]:
@@ -209,34 +214,19 @@ def _by_module(
             )
 
 
-def _among_moves(
-    site: "GroupNormSite", values: "dict[str, ir.Value]", free: "Sequence[GroupNormSite]"
-) -> "tuple[Pair, GroupNormSite] | None":
-    """Between values of the right names one GroupNorm and nothing else but nodes that move numbers about.
+def _by_names(site: "GroupNormSite", values: "Mapping[str, ir.Value]") -> Pair | None:
+    return next((pair for layer in _layers(site) if (pair := _between(site, layer, values))), None)
 
-    They belong to what is judged: with other channels in its groups a right GroupNorm is a wrong one.
-    """
-    from gn_deploy.around.operators import POINTWISE
 
-    named = _by_names(site, values)
-    nodes = set(named.region if named else ())
-    inner = [other for other in free if nodes.issuperset(other.bare.nodes)]
-    allowed = _MOVES | POINTWISE if named and named.spec.activation is not Activation.NONE else _MOVES
-    if named is None or len(inner) != 1 or any(n.op_type not in allowed for n in nodes.difference(inner[0].bare.nodes)):
+def _between(site: "GroupNormSite", layer: "GroupNormSite", values: "Mapping[str, ir.Value]") -> Pair | None:
+    """What the candidate has between values named like those of ``layer``, if that may be one GroupNorm."""
+    start, end, *others = (values.get(v.name or "") for v in (layer.input, layer.output, *layer.operands.values()))
+    if start is None or end is None or None in others:
         return None
-    return named, inner[0]
-
-
-def _by_names(site: "GroupNormSite", values: "dict[str, ir.Value]") -> Pair | None:
-    for layer in _layers(site):
-        start, end, *others = (values.get(v.name or "") for v in (layer.input, layer.output, *layer.operands.values()))
-        if start is None or end is None or None in others:
-            continue
-        operands = {name: value for name, value in zip(layer.operands, others, strict=True) if value is not None}
-        pair = Pair(site, layer.spec, start, end, "", "value names", operands=operands)
-        if pair.region and not any(node.op_type in _NEVER_INSIDE for node in pair.region):
-            return pair
-    return None
+    operands = {name: value for name, value in zip(layer.operands, others, strict=True) if value is not None}
+    pair = Pair(site, layer.spec, start, end, "", "value names", operands=operands)
+    region = pair.region
+    return pair if region and not any(node.op_type in _NEVER_INSIDE for node in region) else None
 
 
 def _values(model: "ir.Model") -> "dict[str, ir.Value]":

@@ -23,12 +23,11 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.report import Status
-from gn_deploy.spec import FLOAT_DTYPES
+from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.runtimes.base import Runtime
 
 MAX_ELEMENTS = 1 << 26  # of all inputs of one probing model; more GroupNorms go into the next one
@@ -71,10 +70,12 @@ def probe(
     return found
 
 
-def probe_shapes(site: "GroupNormSite", value: "ir.Value") -> list[tuple[int, ...]]:
-    """Shapes of x to probe with: the static one; two different ones when a dim is dynamic (equal for equal names)."""
-    spec = site.spec
-    known = [list(v.shape) for v in (value, site.input) if v.shape is not None]
+def probe_shapes(spec: GroupNormSpec, values: "Sequence[ir.Value]") -> list[tuple[int, ...]]:
+    """Shapes of x to probe with: the static one; two different ones when a dim is dynamic (equal for equal names).
+
+    ``values`` are those known to stand for x, the one that is fed first.
+    """
+    known = [list(v.shape) for v in values if v.shape is not None]
     rank = len(known[0]) if known else spec.rank or 4
     dims: list[Any] = [
         next((s[i] for s in known if len(s) == rank and isinstance(s[i], int)), None) for i in range(rank)
@@ -118,7 +119,8 @@ def shape_feeds(alone: "ir.Model", shape: Sequence[int], known: Sequence[str] = 
 def _plan(pair: Pair, model: "ir.Model") -> _Plan | str:
     if is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
         return "scale or bias is only known at run time"
-    shape = probe_shapes(pair.site, pair.input)[0]
+    theirs = (layer.input for layer in pair.site.layers if layer.spec == pair.spec)
+    shape = probe_shapes(pair.spec, [pair.input, *theirs])[0]
     alone = cut(model, [pair.input, *pair.operands.values()], [pair.output])
     others = shape_feeds(alone, shape, known=[str(value.name) for value in pair.operands.values()])
     if isinstance(others, str):

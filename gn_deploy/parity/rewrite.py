@@ -73,7 +73,7 @@ def _trials(site: "GroupNormSite", spec: GroupNormSpec, model: "ir.Model") -> li
     folded = any(p is not None and p.array is not None and p.value is None for p in parameters)
     rounding = FORMATS[site.spec.dtype].u if folded else 0.0
     found = []
-    for shape in probe_shapes(site, model.graph.inputs[0]):
+    for shape in probe_shapes(spec, [model.graph.inputs[0], site.input]):
         total = 0
         for x, hand in zip(deal(shape, spec, dtype="float32"), hands(shape, spec), strict=True):
             total += x.size

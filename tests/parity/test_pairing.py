@@ -77,10 +77,18 @@ def test_names_across_a_convolution_are_a_coincidence() -> None:
     assert not _pair(a, b).pairs
 
 
-def test_the_activation_is_judged_only_where_both_have_it() -> None:
+def test_the_activation_is_judged_too_where_the_names_tell_it() -> None:
     a, b = network(native()), network(RIGHT["instance norm"], activation="Sigmoid")
     pairing = pair(a, find(a).sites, b, find(b).sites)
     first = pairing.pairs[0]
-    assert first.site.spec.activation is Activation.RELU
+    assert first.spec.activation is Activation.RELU
+    assert first.output.name == "act1"
+    assert first.differs == "no relu is recognised around it"
+    (first, _) = pair(a, find(a).sites, *_other_names("Sigmoid")).pairs
     assert first.spec.activation is Activation.NONE
-    assert first.output.name == "norm1"
+    assert first.output.name == "b_norm1"
+
+
+def _other_names(activation: str) -> tuple[Any, Any]:
+    model = network(RIGHT["instance norm"], activation=activation, prefix="b_")
+    return model, find(model).sites

@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.splice import Names
+from gn_deploy.passes.respell import respell, respelled
 from gn_deploy.sites import opset_of
 
 _OLDEST = 13  # below it Softmax, Squeeze, ReduceSum and others changed their meaning under the same spelling
@@ -20,7 +22,7 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
     """Whether ``model`` means the same at ``opset``; ``rewritten`` nodes will be gone by then.
 
     1. An op keeps its meaning when it has the same schema version at both opsets, or when the newer version only adds
-       types, optional inputs, or attributes that default to the old behaviour.
+       types, optional inputs, or attributes that default to the old behaviour, or when ``respell`` knows its new words.
     2. At an older opset a node must moreover use none of what was added: no attribute, input, output or element type.
        A type that is not known is let pass: it could make the model invalid, not mean something else.
     """
@@ -39,7 +41,7 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
     for body in (model.graph, *(f.graph for f in functions)):
         facts = Facts(current)
         for node in body.all_nodes():
-            if node.domain in ("", "ai.onnx") and node not in rewritten and not _renamed(node, current, opset):
+            if node.domain in ("", "ai.onnx") and node not in rewritten and not respelled(node, current, opset):
                 kept = _keeps_meaning(node, old, new)
                 if kept and opset == old:
                     kept = _has_all(node, old, facts)
@@ -52,24 +54,15 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
 def change_opset(model: ir.Model, opset: int) -> None:
     """Declares ``opset``, and at least the IR version it needs; ``may_change`` must have accepted it."""
     current = opset_of(model)
+    names = Names(model)
     for body in (model.graph, *(f.graph for f in model.functions.values())):
-        for node in body.all_nodes():
-            if _renamed(node, current, opset) and "mode" in node.attributes:
-                mode = node.attributes["mode"].as_string()
-                node.attributes.add(ir.AttrString("mode", _MODES.get(mode, mode)))
+        for node in [node for node in body.all_nodes() if respelled(node, current, opset)]:
+            respell(node, names)
     for imports in (model.opset_imports, *(f.opset_imports for f in model.functions.values())):
         for domain in {"", "ai.onnx"} & imports.keys():
             imports[domain] = opset
     needed = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)], ignore_unknown=True)
     model.ir_version = max(model.ir_version, needed)
-
-
-_MODES = {"bilinear": "linear", "bicubic": "cubic"}
-"""GridSample-16 -> GridSample-20, which for images has other names only; what is left out is the same."""
-
-
-def _renamed(node: ir.Node, current: int, opset: int) -> bool:
-    return node.op_type == "GridSample" and not node.domain and current < 20 <= opset
 
 
 class _Change(NamedTuple):

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from gn_deploy.graph.dims import Dim, Shape, known, product
 from gn_deploy.graph.facts import Facts, is_plain
-from gn_deploy.graph.splice import dying_with
 from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, returns_to, undoes
+
+_SHAPE_NODES = 64  # between a Shape and the Reshape it serves; exporters need a dozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +59,20 @@ def _next(value: ir.Value) -> ir.Node | None:
     others = [use.node for use in uses if use.node.op_type != "Shape"]
     if len(others) != 1:
         return None
-    gone = dying_with(others)
-    return others[0] if all(use.node in gone for use in uses) else None
+    return others[0] if all(_serves(use.node, others[0]) for use in uses) else None
+
+
+def _serves(node: ir.Node, reader: ir.Node) -> bool:
+    """Whether all that comes of ``node``, a Shape, is read by ``reader`` alone."""
+    stack = [] if node is reader else [node]
+    for _ in range(_SHAPE_NODES):
+        if not stack:
+            return True
+        for value in stack.pop().outputs:
+            if value.is_graph_output():
+                return False
+            stack.extend(use.node for use in value.uses() if use.node is not reader)
+    return False
 
 
 def source_dtype(view: GroupView, normalized: ir.Value, facts: Facts) -> ir.DataType | None:

@@ -24,7 +24,7 @@ def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     if whole is None or len(whole) < 3 or a is None or b is None or a is b:
         return None
     last = site.output.producer()
-    gone = dying_with([last] if last is not None else [])
+    gone = dying_with([last] if last is not None else [], {site.input, *site.runtime_inputs})  # not what comes before
     shared = site.input.is_graph_output() or any(use.node not in gone for use in site.input.uses())
     for x, residual in ((a, b), (b, a)):
         if facts.shape(x) == whole and _fits(residual, whole, site.spec.channel_axis, facts) and not _known(x, facts):

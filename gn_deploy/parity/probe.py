@@ -191,9 +191,11 @@ def _run(
 
 
 def _dealt(plan: _Plan, dtype: str, precision: str) -> list[tuple[Array, list[str]]]:
-    """Tensors in ``dtype``, their values exact in the runtime's precision, with the families in their slots."""
+    """Tensors in ``dtype``, exact in the runtime's precision and in the output's, with the families in their slots."""
     spec = plan.pair.spec
-    tensors = deal(plan.shape, spec, dtype=coarser(dtype, precision or dtype))
+    stored = plan.pair.output.dtype
+    held = coarser(dtype, precision or dtype, "" if stored is None else str(stored.numpy()))
+    tensors = deal(plan.shape, spec, dtype=held)
     dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]
     return dealt[:1] if math.prod(plan.shape) > LARGE else dealt
 

@@ -151,6 +151,19 @@ def test_a_right_candidate_holds(form: str, names: str, whole: bool) -> None:
     assert not report.unpaired
 
 
+@pytest.mark.parametrize("dtype", ["fp16", "bf16"])
+@pytest.mark.parametrize("form", ["contrib", "layer_norm"])
+def test_in_half_precision(form: str, dtype: str) -> None:
+    """A convolution stays float32 where it must, so a Cast stands between it and the norm."""
+    model = gn.lower(network(), f"onnx:{dtype}+{form}").model
+    assert gn.compare(network(), model).held
+    if form == "contrib":
+        which = less_one(model)
+        report = gn.compare(network(), model)
+        assert broken(report) == [which]
+        assert "no scale_shift is recognised around it" in report.sites[which].reason
+
+
 @pytest.mark.parametrize("whole", [True, False], ids=["in place and probes", "probes"])
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("form", ["contrib", "native"])

@@ -18,7 +18,7 @@ from gn_deploy.graph.fold import LARGEST, RULES, filling, fold, integer
 T = TypeVar("T")
 
 _RELAID = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Cast", "CastLike"})
-_FOLDED = _RELAID | RULES.keys()
+_CONSTANT = _RELAID | RULES.keys() | {"Constant", "Shape", "Size"}
 _REPEATING = frozenset("Expand Tile Reshape Unsqueeze Squeeze Flatten Identity Transpose Slice Cast CastLike".split())
 _RANDOM = frozenset(
     "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
@@ -148,18 +148,18 @@ class Facts:
         return all(x is y or (x is not None and y is not None and self.same(x, y)) for x, y in pairs)
 
     def _constant(self, value: ir.Value) -> NDArray[np.generic] | None:
+        node = value.producer()
+        if node is not None and value.const_value is None and node.op_type not in _CONSTANT:
+            return None  # nearly every value of a network
         tensor = self._tensor(value)
         if tensor is not None:
             return tensor.numpy() if tensor.size <= LARGEST else None
-        node = value.producer()
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         if node.op_type in ("Shape", "Size"):
             dims = self.contents(value)
             sizes = [None] if dims is None else [d.known for d in dims]
             return None if None in sizes else np.asarray(sizes if node.op_type == "Shape" else sizes[0], np.int64)
-        if node.op_type not in _FOLDED:
-            return None
         arrays = []
         for held in node.inputs[:1] if node.op_type in _RELAID else node.inputs:
             array = None if held is None else self.constant(held)

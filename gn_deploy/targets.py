@@ -70,8 +70,8 @@ class Target:
         """Whether this runtime computes ``spec`` rightly when it is written as ``form``."""
         if form == "contrib" and self.runtime not in ("onnx", "ort-cuda"):
             return Rejected("com.microsoft GroupNorm has kernels for ONNX Runtime on CUDA alone")
-        if form == "contrib" and spec.channels_per_group % 2:
-            return Rejected("the kernel of com.microsoft GroupNorm takes channels in pairs, a group here has an odd number")
+        if form == "contrib" and self.runtime == "ort-cuda" and spec.channels_per_group % 2:
+            return Rejected("the kernel of com.microsoft GroupNorm takes channels in pairs, a group has an odd number")
         if self.runtime not in ("tensorrt", "tensorrt-rtx"):
             return Accepted()
         if form in ("native", "native18"):

@@ -72,27 +72,54 @@ def group_views(
         return Rejected(f"the shape of '{view.name}' is not known")
     found: list[GroupView] = []
     why = Rejected(f"'{view.name}' is not a reshape of anything")
-    for source, nodes in sources(view, facts):
-        source_shape = facts.shape(source)
+    shown = [(source, nodes, facts.shape(source)) for source, nodes in sources(view, facts)]
+    for source, nodes, source_shape in shown:
         if source_shape is None or len(source_shape) < 2:
             why = Rejected(f"the shape of '{source.name}' is not known or has no channels")
             continue
         for axis in (1, -1):
-            reshaped = any(node.op_type not in CASTS | {"Identity"} for node in nodes)
-            groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped, merged=merged)
-            if isinstance(groups, Rejected):
-                why = groups if axis == 1 else why
-                continue
-            channels = source_shape[axis].known
-            if channels is None:
-                why = Rejected(f"the number of channels of '{source.name}' {spelled(source_shape)} is not known")
-            elif channels % groups:
-                why = Rejected(f"{channels} channels of '{source.name}' are not divisible by {groups} groups")
-            elif groups == channels and _is_shuffled(source, facts):
-                why = Rejected(f"the channels of '{source.name}' are interleaved before they are grouped")
-            else:
-                found.append(GroupView(source, source_shape, groups, channels, axis, nodes))
-    return [v for at, v in enumerate(found) if not any(_same_tensor(v, w, facts) for w in found[at + 1 :])] or why
+            told = _group_view(source, source_shape, nodes, shape, reduced, axis, facts, merged=merged)
+            if isinstance(told, GroupView):
+                found.append(told)
+            elif axis == 1:
+                why = told
+    found = [v for at, v in enumerate(found) if not any(_same_tensor(v, w, facts) for w in found[at + 1 :])]
+    for source, nodes, source_shape in shown:
+        flat = None if source_shape is None or len(source_shape) < 4 else _flat(source_shape)
+        if flat is not None and flat != shape:
+            told = _group_view(source, flat, nodes, shape, reduced, 1, facts)
+            found += [told] if isinstance(told, GroupView) else []
+    return found or why
+
+
+def _group_view(
+    source: ir.Value,
+    source_shape: Shape,
+    nodes: tuple[ir.Node, ...],
+    shape: Shape,
+    reduced: tuple[int, ...],
+    axis: int,
+    facts: Facts,
+    *,
+    merged: bool = False,
+) -> GroupView | Rejected:
+    reshaped = any(node.op_type not in CASTS | {"Identity"} for node in nodes)
+    groups = groups_of(source_shape, shape, reduced, axis, reshaped=reshaped, merged=merged)
+    if isinstance(groups, Rejected):
+        return groups
+    channels = source_shape[axis].known
+    if channels is None:
+        return Rejected(f"the number of channels of '{source.name}' {spelled(source_shape)} is not known")
+    if channels % groups:
+        return Rejected(f"{channels} channels of '{source.name}' are not divisible by {groups} groups")
+    if groups == channels and _is_shuffled(source, facts):
+        return Rejected(f"the channels of '{source.name}' are interleaved before they are grouped")
+    return GroupView(source, source_shape, groups, channels, axis, nodes)
+
+
+def _flat(shape: Shape) -> Shape:
+    """(N, C, H, W) as (N, C, H W): an optimizer that joins reshapes leaves the one between them out."""
+    return (*shape[:2], product(shape[2:]))
 
 
 def _same_tensor(near: GroupView, far: GroupView, facts: Facts) -> bool:

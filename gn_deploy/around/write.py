@@ -49,6 +49,9 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     ]
     if x is not site.input:
         x.shape = site.input.shape
+    if site.flattened:
+        sizes = builder.ints([0, spec.num_channels, -1], "sizes")
+        x = builder.op("Reshape", [x, sizes], dtype=x.dtype, shape=site.output.shape)
     y = form.write(replace(site, spec=own, input=x, operands=operands), builder)
     if own.dtype != spec.dtype:
         y = builder.op("Cast", [y], {"to": int(dtype)}, dtype=dtype)

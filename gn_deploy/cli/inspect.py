@@ -39,7 +39,8 @@ def inspect(
         "opset": opset,
         "target": target,
         "sites": [
-            row | {"notes": list(site.remarks)} for row, site in zip(site_rows(found.decisions), found.sites, strict=True)
+            row | {"notes": list(site.remarks)}
+            for row, site in zip(site_rows(found.decisions), found.sites, strict=True)
         ],
         "near_misses": [
             {"node": m.node, "form": m.form, "reason": m.reason, "progress": m.progress} for m in found.near_misses

@@ -52,6 +52,8 @@ class GroupNormSite:
     A fused node may take (N, C) instead, and a ``residual_bias`` (C,) that is added with the residual."""
     sum: ir.Value | None = None
     """x + residual, where others read it too."""
+    flattened: bool = False
+    """``input`` has more axes than ``spec.rank``: (N, C, H, W) is normalized as (N, C, H W), ``output``'s shape."""
     inner: "GroupNormSite | None" = None
     """The site without the outermost thing around it; None for what a form reads at once."""
     module: str = ""
@@ -213,6 +215,7 @@ def complete(
         scale=affine.scale,
         bias=affine.bias,
         nodes=tuple(found),
+        flattened=0 < len(view.shape) != facts.rank(view.source),
         module=module_path(core),
         source=source_line(core),
         notes=notes,

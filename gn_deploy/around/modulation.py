@@ -68,9 +68,9 @@ def _one_plus(gain: ir.Value, site: GroupNormSite, facts: Facts) -> tuple[ir.Val
 
 def _per_sample(value: ir.Value, site: GroupNormSite, facts: Facts) -> bool:
     """Whether a value known only at run time is one number per sample and channel, broadcast over space."""
-    shape, x = facts.shape(value), facts.shape(site.input)
-    if shape is None or x is None or len(shape) != len(x) or len(x) < 3 or facts.constant(value) is not None:
+    shape, y = facts.shape(value), facts.shape(site.output)
+    if shape is None or y is None or len(shape) != len(y) or len(y) < 3 or facts.constant(value) is not None:
         return False
-    channels = site.spec.channel_axis % len(x)
-    narrow = tuple(d if i == channels else Dim(1) for i, d in enumerate(x))
-    return shape[1:] == narrow[1:] and shape[0] in (x[0], Dim(1))
+    channels = site.spec.channel_axis % len(y)
+    narrow = tuple(d if i == channels else Dim(1) for i, d in enumerate(y))
+    return shape[1:] == narrow[1:] and shape[0] in (y[0], Dim(1))

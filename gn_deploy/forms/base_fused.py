@@ -33,7 +33,8 @@ def read_fused(
     shape = facts.shape(x)
     channels = shape[channel_axis].known if shape is not None and len(shape) > 1 else None
     lengths = [_length(value, facts) for value in parameters]
-    channels = channels or next((n for n in lengths if n is not None), None)
+    if channels is None and (shape is None or len(shape) > 1):
+        channels = next((n for n in lengths if n is not None), None)
 
     def miss(reason: str) -> NearMiss:
         return NearMiss(node.name or str(node.outputs[0].name), form, reason, 1)

@@ -38,7 +38,7 @@ def read_op(
     lengths = [None if s is None else s[0].known for s in shapes]
     shape = facts.shape(x)
     channels = shape[1].known if shape is not None and len(shape) > 1 else None
-    if channels is None and not per_group:
+    if channels is None and not per_group and (shape is None or len(shape) > 1):
         channels = lengths[0]
     if channels is None:
         return NearMiss(node.name or "", form, f"the number of channels of '{x.name}' is not known", 1)

@@ -163,6 +163,7 @@ def test_what_the_nodes_may_not_be() -> None:
     assert "not divisible" in reason(groups=3)
     assert "[4, 8] elements for 8 channels" in reason(constants={"scale": SCALE[:4]})
     assert "[0, 8] elements" in reason(inputs={"scale": (1, C)})
+    assert "for None channels" in reason(inputs={"x": (C,)})
     assert "are not known to fit" in reason(op="SkipGroupNorm", order="x scale bias skip", inputs={"skip": (C,)})
 
 

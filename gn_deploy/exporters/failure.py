@@ -9,6 +9,7 @@ from gn_deploy.errors import UnavailableError
 _PACKAGE = Path(__file__).parents[1]
 _PYTHON = Path(traceback.__file__).parent
 _MODELS_EXTRA = ("diffusers", "sklearn")
+_REAL_MODELS_EXTRA = ("monai", "segmentation_models_pytorch", "timm", "torchvision", "transformers")
 _TORCH_EXTRA = ("torch", "onnxscript", "safetensors")
 
 
@@ -46,6 +47,8 @@ def missing(package: str) -> UnavailableError:
         hint = "pip install 'gn-deploy[torch]'"
     elif package in _MODELS_EXTRA:
         hint = "pip install 'gn-deploy[models]'"
+    elif package in _REAL_MODELS_EXTRA:
+        hint = "pip install 'gn-deploy[real-models]'"
     else:
         hint = f"pip install {package}"
     return UnavailableError(f"the package '{package}' is needed and not installed", hint)

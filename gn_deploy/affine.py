@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.graph.dims import Dim, Shape, known, product
 from gn_deploy.graph.facts import Facts, is_plain
-from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, returns_to, undoes
+from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, holds, returns_to, undoes
 
 _SHAPE_NODES = 64  # between a Shape and the Reshape it serves; exporters need a dozen
 
@@ -110,7 +110,8 @@ def follow(
 def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine | None:
     """The state after one more node; None when the node does not belong to the normalization."""
     output, nodes, shape = node.outputs[0], (*state.nodes, node), facts.shape(state.output)
-    if node.op_type == "Transpose" and (back := _next(output)) is not None and undoes(node, back, facts):
+    back = _next(output) if node.op_type in CASTS | {"Transpose"} else None
+    if back is not None and (undoes(node, back, facts) or _recasts(node, back, facts)):
         return replace(state, output=back.outputs[0], nodes=(*nodes, back))
     if node.op_type in VIEW_OPS | NO_OPS and handed_on(node, facts) is state.output:
         foreign = node.op_type in CASTS and facts.dtype(output) != facts.dtype(view.source)
@@ -130,6 +131,14 @@ def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine
     if folded is None:
         return None
     return Affine(output, nodes, *folded, scaled=True, shifted=kind == "Add")
+
+
+def _recasts(first: ir.Node, second: ir.Node, facts: Facts) -> bool:
+    """Whether two Casts in a row go to a wider type and back."""
+    if not {first.op_type, second.op_type} <= CASTS or first.inputs[0] is None or not is_plain(second):
+        return False
+    before, wide, after = (facts.dtype(v) for v in (first.inputs[0], first.outputs[0], second.outputs[0]))
+    return before == after and holds(wide, before)
 
 
 def _opposite(parameter: Parameter, op: str) -> Parameter | None:

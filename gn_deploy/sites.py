@@ -54,6 +54,7 @@ def find(model: ir.Model) -> Found:
                     if claimed.isdisjoint(result.nodes) and touched.isdisjoint(own):
                         claimed.update(own)
                         touched.update(result.nodes)
+                        facts.ends.add(result.output)
                         sites.append((result, facts))
         sites = joined(sites)
         touched.update(node for site, _ in sites for node in site.nodes)

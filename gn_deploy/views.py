@@ -238,7 +238,7 @@ def sources(view: ir.Value, facts: Facts) -> Iterator[tuple[ir.Value, tuple[ir.N
     value: ir.Value | None = view
     while value is not None:
         yield value, nodes
-        node = value.producer()
+        node = None if value in facts.ends else value.producer()
         if node is None or narrows(node, facts):
             return
         passed: tuple[ir.Node, ...] = (node,)

@@ -11,11 +11,12 @@ from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.derive import REDUCTIONS
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
-from gn_deploy.views import CASTS, GroupView, groups_of, handed_on, holds, narrows
+from gn_deploy.views import CASTS, GroupView, groups_of, holds, narrows
 
 SPREADING = "Expand Tile Concat Gather"
 """Ops that repeat elements; what they repeat is proved here."""
 ONE = Dim(1)
+_BINARY = frozenset({"Mul", "Add", "Sub", "Div", "Pow", "Max"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,26 +71,30 @@ class Layout:
 
     def _lay(self, value: ir.Value) -> Lay | Rejected | None:
         shape, node = self.facts.shape(value), value.producer()
-        if value is self.tensor or value in self.parameters or node not in self._nodes:
-            if value is not self.tensor:
-                return None
-            return Rejected(f"the shape of '{value.name}' is not known") if shape is None else Lay(shape, None)
-        assert node is not None
+        if value in self.parameters or (node not in self._nodes and shape is not None and set(shape) <= {ONE}):
+            return None
         if shape is None:
             return Rejected(f"the shape of '{value.name}' is not known")
+        if value is self.tensor:
+            return Lay(shape, None)
+        if node is None or node not in self._nodes:
+            twins = (self.tensor, *(n.outputs[0] for n in self._nodes if n.outputs[0] is not value))
+            twin = next((v for v in twins if self.facts.same(v, value)), None)
+            return self.lay(twin) if twin is not None else Rejected(f"'{value.name}' does not come from the tensor")
         inputs = [v for v in node.inputs if v is not None]
-        if node.op_type == "Concat":
-            return self._spread(node, inputs[0], shape)
+        inputs = inputs if node.op_type in _BINARY else inputs[:1]
         found = [(v, self.lay(v)) for v in inputs]
         for _, lay in found:
             if isinstance(lay, Rejected):
                 return lay
         laid = [lay for _, lay in found if isinstance(lay, Lay)]
+        if not laid:
+            return Rejected(f"'{value.name}' does not come from the tensor")
         if node.op_type in REDUCTIONS:
             return self._reduced(node, laid[0], shape)
         if node.op_type in SPREADING.split():
             return self._spread(node, inputs[0], shape)
-        if len(laid) == 1 and (len(inputs) == 1 or handed_on(node, self.facts) is not None):
+        if len(inputs) == 1:
             return self._passed(node, laid[0], shape)
         held = next((v for v in inputs if v in self.parameters), None)
         return self._with(held, laid[0], shape) if held is not None else self._joined(node, laid, shape)

@@ -30,6 +30,7 @@ from gn_deploy.spec import GroupNormSpec
 from gn_deploy.views import GroupView, group_views, permutation
 
 _SINCE = 17
+_UNCHANGED = ("Identity", "Cast", "Dropout")  # what may stand between a Reshape and the norm
 _STASHES = ("float32", "bfloat16")  # what LayerNormalization-17 allows as stash_type
 
 
@@ -49,7 +50,10 @@ class LayerNorm:
             return None
         shape = facts.shape(x)
         axis = node.attributes.get_int("axis", -1)
-        reshaped = (producer := x.producer()) is not None and producer.op_type == "Reshape"
+        producer = x.producer()
+        while producer is not None and producer.op_type in _UNCHANGED and (before := producer.inputs[0]) is not None:
+            producer = before.producer()
+        reshaped = producer is not None and producer.op_type == "Reshape"
         if not reshaped and shape is not None and axis in (-1, len(shape) - 1) and _comes_from_channels_first(x, facts):
             return NearMiss(node.name or "", self.name, f"'{x.name}' is normalized over C alone: LayerNorm", 1)
         if not reshaped and (axis not in (1, 1 - len(shape or ())) or (shape is not None and len(shape) < 3)):

@@ -54,6 +54,8 @@ class Facts:
         self._contents: dict[ir.Value, Shape | None] = {}
         self._dtypes: dict[ir.Value, ir.DataType | None] = {}
         self._depth = 0
+        self.ends: set[ir.Value] = set()
+        """Values that stand for themselves: whoever reads them does not look at what computes them."""
 
     def constant(self, value: ir.Value | None) -> NDArray[np.generic] | None:
         """The array of an initializer, a Constant node, or a reshaping or conversion of one."""
@@ -132,6 +134,9 @@ class Facts:
         if told is not None and told == self.contents(b) and self.shape(a) == self.shape(b) is not None:
             return True
         p, q = a.producer(), b.producer()
+        for node, other in ((p, b), (q, a)):
+            if node is not None and node.op_type == "Identity" and is_plain(node) and node.inputs[0] is not None:
+                return self.same(node.inputs[0], other)
         if p is None or q is None or p.op_identifier() != q.op_identifier() or a.index() != b.index():
             return False
         if not is_plain(p) or not is_plain(q) or p.op_type in _RANDOM:

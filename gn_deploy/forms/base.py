@@ -189,6 +189,8 @@ def complete(
     if best is None:
         return miss(why)
     view, affine = best
+    if view.source.is_initializer() and not view.source.is_graph_input():
+        return miss(f"'{view.source.name}' is a constant: weights are standardized, not activations")
     known = source_dtype(view, core.outputs[0], facts)
     dtype = _NAMES.get(known or _parameter_dtype(affine) or ir.DataType.UNDEFINED)
     if dtype is None:
@@ -202,6 +204,7 @@ def complete(
             dtype=dtype,
             stash_dtype=stash or ("float64" if dtype == "float64" else "float32"),
             channel_axis=view.channel_axis,
+            wide_affine=affine.wide,
         )
     except InputError as error:
         return miss(error.message)

@@ -240,3 +240,18 @@ def test_padded_channels_are_counted(pads: str) -> None:
         {{ x = Pad(a, p) v = Reshape(x, s) n = InstanceNormalization(v, one, zero) f = Shape(x) y = Reshape(n, f) }}"""
     )
     assert [s.spec.num_channels for s in found] == [12 if "3" in pads else 4]
+
+
+@pytest.mark.parametrize(("place", "found"), [("<float[2,8,4,4] w = {0},", 0), ("<", 1)])
+def test_standardized_weights_are_no_norm_of_the_network(place: str, found: int) -> None:
+    """Weight standardization (Qiao et al. 2019) has the arithmetic; what it normalizes is the same for every input."""
+    inputs = "float[N,8,H,W] x" if "w =" in place else "float[N,8,H,W] x, float[2,8,4,4] w"
+    seen = find(
+        model(
+            f"""({inputs}) => (y) {place} float[1] one = {{1}}, float[1] zero = {{0}}, int64[3] s = {{2,1,-1}},
+            int64[4] k = {{2,8,4,4}}>
+            {{ v = Reshape(w, s) n = InstanceNormalization(v, one, zero) t = Reshape(n, k) y = Conv(x, t) }}"""
+        )
+    )
+    assert len(seen.sites) == found
+    assert found or "weights are standardized" in seen.near_misses[0].reason

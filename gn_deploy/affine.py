@@ -39,10 +39,13 @@ class Affine:
     """A Mul has been passed (or an Add, after which a Mul is somebody else's)."""
     shifted: bool = False
     """An Add has been passed."""
+    wide: bool = False
+    """One of them in another type than the source's, which the result is rounded to."""
 
     @property
-    def completeness(self) -> int:
-        return (self.scale is not None) + (self.bias is not None)
+    def completeness(self) -> tuple[int, bool]:
+        """How much was applied; what was applied in another type belongs to what stands between the Casts."""
+        return (self.scale is not None) + (self.bias is not None), not self.wide
 
 
 def sole_consumer(value: ir.Value) -> ir.Node | None:
@@ -130,7 +133,8 @@ def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine
     folded = None if parameter is None else _fold(state, parameter, kind)
     if folded is None:
         return None
-    return Affine(output, nodes, *folded, scaled=True, shifted=kind == "Add")
+    wide = state.wide or facts.dtype(state.output) not in (None, source_dtype(view, output, facts))
+    return Affine(output, nodes, *folded, scaled=True, shifted=kind == "Add", wide=wide)
 
 
 def _recasts(first: ir.Node, second: ir.Node, facts: Facts) -> bool:

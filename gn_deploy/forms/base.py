@@ -204,7 +204,6 @@ def complete(
             dtype=dtype,
             stash_dtype=stash or ("float64" if dtype == "float64" else "float32"),
             channel_axis=view.channel_axis,
-            wide_affine=affine.wide,
         )
     except InputError as error:
         return miss(error.message)

@@ -165,7 +165,7 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
         return None
     aligned = (Dim(1),) * (len(shape) - len(own)) + own
     array = facts.constant(operand)
-    if array is not None:
+    if array is not None and array.size > view.num_channels:
         array = _without(array.reshape([d.known or 1 for d in aligned]), axes, shape)
         aligned = tuple(map(known, array.shape))
     if any(d != Dim(1) and (i not in axes or d != shape[i]) for i, d in enumerate(aligned)):

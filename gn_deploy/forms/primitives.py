@@ -75,19 +75,19 @@ def _may_normalize(node: ir.Node, facts: Facts) -> bool:
     a, b = node.inputs
     if a is None or b is None or a is b:
         return False  # a square
-    kinds = [None if (producer := behind(v)) is None else producer.op_type for v in (a, b)]
-    if "Sub" in (kinds[:1] if node.op_type == "Div" else kinds):
-        return True
+    one, two = behind(a), behind(b)
     if node.op_type == "Div":
-        return kinds[1] == "Sqrt" and _scales(node, a, facts)
-    pairs = zip(kinds, (a, b), strict=True)
-    inverts = [kind == "Reciprocal" or (kind == "Div" and _inverts(v, facts)) for kind, v in pairs]
-    return (inverts[0] and _scales(node, b, facts)) or (inverts[1] and _scales(node, a, facts))
+        centered = one is not None and one.op_type == "Sub"
+        return centered or (two is not None and two.op_type == "Sqrt" and _scales(node, a, facts))
+    if (one is not None and one.op_type == "Sub") or (two is not None and two.op_type == "Sub"):
+        return True
+    return (_inverts(one, facts) and _scales(node, b, facts)) or (_inverts(two, facts) and _scales(node, a, facts))
 
 
-def _inverts(value: ir.Value, facts: Facts) -> bool:
-    node = behind(value)
-    return node is not None and facts.scalar(node.inputs[0]) == 1
+def _inverts(node: ir.Node | None, facts: Facts) -> bool:
+    if node is None or node.op_type not in ("Reciprocal", "Div"):
+        return False
+    return node.op_type == "Reciprocal" or facts.scalar(node.inputs[0]) == 1
 
 
 def _scales(node: ir.Node, tensor: ir.Value, facts: Facts) -> bool:

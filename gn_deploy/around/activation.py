@@ -7,7 +7,7 @@ import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.around.expression import Expression, X, close, gelu, gelu_tanh, hard_swish, mish, number, relu, silu
-from gn_deploy.around.operators import exact, read
+from gn_deploy.around.operators import POINTWISE, exact, read
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation
@@ -20,6 +20,7 @@ _MEANING = {
     Activation.GELU_TANH: gelu_tanh(X),
     Activation.MISH: mish(X),
 }
+_MOST = 8  # readers; tanh GELU with its cube as products has 5
 _LONGEST = 24  # nodes; tanh GELU with its cube as products is 9, and Casts may stand between
 _TOLERANCE = 1e-12  # of a coefficient: a product of at most a dozen numbers, in float64
 _ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8, "int64": 0.0}
@@ -37,7 +38,9 @@ def activation_after(value: ir.Value, facts: Facts) -> tuple[Activation, tuple[i
     """
     own = facts.dtype(value)
     readers = [use.node for use in value.uses()]
-    graph = (value.producer() or readers[0]).graph if readers else None
+    if not 0 < len(readers) <= _MOST or any(node.op_type not in POINTWISE for node in readers):
+        return None
+    graph = (value.producer() or readers[0]).graph
     known = {value: X}
     types = {value: own}
     nodes: list[ir.Node] = []

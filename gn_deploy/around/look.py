@@ -35,8 +35,10 @@ def look_around(site: GroupNormSite, facts: Facts, taken: set[ir.Node]) -> Group
     """
     if site.invalid:
         return site
+    asked: dict[object, GroupNormSite] = {}
     for look in _INSIDE_OUT:
-        wider = look(site, facts)
+        wider = None if asked.get(look) is site else look(site, facts)
+        asked[look] = site
         if wider is not None and taken.isdisjoint(set(wider.nodes).difference(site.nodes)):
             site = wider
             if look is not with_residual:

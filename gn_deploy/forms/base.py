@@ -25,6 +25,7 @@ DTYPES = {
     "float64": ir.DataType.DOUBLE,
 }
 _NAMES = {onnx: name for name, onnx in DTYPES.items()}
+_COMPLETE = (2, True)  # scale and bias, in the type of the input: no view can have more
 _NO_EPSILON = "the file stores epsilon 0, so a constant group divides by zero; paddle2onnx loses the model's epsilon"
 
 
@@ -186,6 +187,8 @@ def complete(
         affine = Affine(core.outputs[0], (), *own) if closed else follow(core.outputs[0], view, facts, *own)
         if affine is not None and (best is None or affine.completeness > best[1].completeness):
             best = view, affine
+        if best is not None and best[1].completeness == _COMPLETE:
+            break
     if best is None:
         return miss(why)
     view, affine = best

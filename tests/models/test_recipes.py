@@ -14,7 +14,8 @@ from gn_deploy.exporters.recipe import Recipe, load_recipe
 from gn_deploy.exporters.torch import export
 
 MODELS = Path(__file__).parents[2] / "models"
-NAMES = sorted(path.stem for path in MODELS.glob("*.py"))
+NAMES = ["diffusion_unet", "digits_resnet"]
+"""Those made for the tests; the others are in test_real_models."""
 
 
 @cache
@@ -32,7 +33,7 @@ def norms(module: nn.Module) -> list[nn.GroupNorm]:
 
 
 def rows() -> dict[str, list[str]]:
-    """Cells of the README's table by recipe."""
+    """Cells of the README's tables by recipe."""
     table = re.findall(r"^\| `(\w+)\.py` \|(.*)\|$", (MODELS / "README.md").read_text(), re.MULTILINE)
     return {name: [cell.strip() for cell in cells.split("|")] for name, cells in table}
 
@@ -48,7 +49,7 @@ def accuracy() -> tuple[int, int]:
 
 
 def test_readme_lists_every_recipe() -> None:
-    assert sorted(rows()) == NAMES
+    assert sorted(rows()) == sorted(path.stem for path in MODELS.glob("*.py") if path.stem != "_seeded")
 
 
 @pytest.mark.parametrize("name", NAMES)

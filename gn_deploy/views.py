@@ -125,8 +125,8 @@ def _flat(shape: Shape) -> Shape:
 def _same_tensor(near: GroupView, far: GroupView, facts: Facts) -> bool:
     """Whether nothing happens between two sources (a Cast to the same type, reshapes there and back): others may read
     the far one, and a site that began at the near one would depend on both."""
-    shown = near.shape == far.shape and near.channel_axis == far.channel_axis
-    return shown and facts.dtype(near.source) == facts.dtype(far.source)
+    alike = near.shape == far.shape and near.channel_axis == far.channel_axis
+    return alike and facts.dtype(near.source) == facts.dtype(far.source)
 
 
 def _is_shuffled(source: ir.Value, facts: Facts) -> bool:
@@ -140,15 +140,6 @@ def _is_shuffled(source: ir.Value, facts: Facts) -> bool:
     if rank < 4 or permutation(node, rank) != [0, 2, 1, *range(3, rank)] or whole is None or split is None:
         return False
     return len(whole) > 1 and whole[:2] == (split[0], split[1] * split[2])
-
-
-def one_group(source: ir.Value, channel_axis: int, facts: Facts) -> GroupView | Rejected:
-    """The view of num_groups = 1: everything but the batch axis of ``source`` (N, C, ...) itself."""
-    shape = facts.shape(source)
-    channels = None if shape is None or len(shape) < 2 else shape[channel_axis].known
-    if shape is None or channels is None:
-        return Rejected(f"the number of channels of '{source.name}' is not known")
-    return GroupView(source, shape, 1, channels, channel_axis, ())
 
 
 def handed_on(node: ir.Node, facts: Facts) -> ir.Value | None:
@@ -287,13 +278,11 @@ def groups_of(
         return Rejected(f"the view {spelled(view)} of {spelled(source)} mixes samples: its first axis is not {batch}")
     if first != 2:
         return Rejected(f"axes {reduced} of {spelled(view)} leave {first} axes, where batch and group were needed")
-    return _known(view[1]) if reshaped else _plain(view)
+    if not reshaped:
+        return Rejected(f"{spelled(view)} is reduced per channel without a reshape: instance normalization as such")
+    return _known(view[1])
 
 
 def _known(groups: Dim) -> int | Rejected:
     count = groups.known or 0
     return count if count > 0 else Rejected(f"the number of groups {groups} is not known")
-
-
-def _plain(view: Shape) -> Rejected:
-    return Rejected(f"{spelled(view)} is reduced per channel without a reshape: instance normalization as such")

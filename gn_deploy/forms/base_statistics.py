@@ -74,6 +74,10 @@ def _from_zero(node: ir.Node, facts: Facts) -> Decision:
     return Accepted() if harmless else Rejected(f"Clip '{node.name}' does more than keep the variance from below 0")
 
 
+def _square(of: Pattern) -> Pattern:
+    return Either((Op("Mul", (of, of)), Op("Pow", (of, Scalar(2.0)))))
+
+
 class Mean:
     """A mean over some axes: ReduceMean, or ReduceSum divided by the number of elements or times its inverse.
 
@@ -82,7 +86,7 @@ class Mean:
 
     def __init__(self, of: Pattern, *, squared: bool = False) -> None:
         of = viewed(of)
-        inner = viewed(Either((Op("Mul", (of, of)), Op("Pow", (of, Scalar(2.0)))))) if squared else of
+        inner = viewed(_square(of)) if squared else of
         self.direct = Op("ReduceMean", (inner,))
         totals = (Op("ReduceSum", (inner,)), *([Op("ReduceSumSquare", (of,))] if squared else []))
         self.total = Either(totals)
@@ -90,10 +94,6 @@ class Mean:
         self.inverse = Scalar()
         sums = (Op("Div", (spread(self.total), self.count)), Op("Mul", (spread(self.total), self.inverse)))
         self.pattern = Either((self.direct, *sums))
-
-
-def _square(of: Pattern) -> Pattern:
-    return Either((Op("Mul", (of, of)), Op("Pow", (of, Scalar(2.0)))))
 
 
 VIEW = Any()
@@ -151,14 +151,14 @@ def read_statistics(
     name = node.name or str(node.outputs[0].name)
     if not isinstance(found, Match):
         return NearMiss(name, form, found.reason, found.progress) if found.progress >= telling else None
-    wrong = averaged(found, facts)
+    proved = averaged(found, facts)
     mean = found.get(_MEAN.direct) or found[_MEAN.total]
     reduction = mean.producer()
     assert reduction is not None
     operand, epsilon = reduction.inputs[0], facts.scalar(found[EPSILON])
     axes = facts.axes(reduction)
-    if not wrong or operand is None or epsilon is None or axes is None:
-        reason = wrong.reason or f"the axes of {reduction.op_type} '{reduction.name}' are not known"
+    if not proved or operand is None or epsilon is None or axes is None:
+        reason = proved.reason or f"the axes of {reduction.op_type} '{reduction.name}' are not known"
         return NearMiss(name, form, reason, len(found.nodes))
     held = tuple(None if part is None else found.get(part) for part in (scale, bias))
     notes = [_ONE_PASS_NOTE] if found.get(_ONE_PASS) is not None else []
@@ -175,8 +175,8 @@ def read_statistics(
 
     views = group_views(operand, axes, facts)
     if not isinstance(views, Rejected):  # the mean may be taken of another shape of x than what is normalized
-        shown = [source for source, _ in sources(found[VIEW], facts)]
-        views = [v for v in views if v.source in shown] or Rejected(f"'{operand.name}' is not all that is normalized")
+        seen = [source for source, _ in sources(found[VIEW], facts)]
+        views = [v for v in views if v.source in seen] or Rejected(f"'{operand.name}' is not all that is normalized")
     site = complete(
         form,
         node,
@@ -211,11 +211,13 @@ def _averages(found: Match, facts: Facts) -> Decision:
         by = count or inverse
         assert by is not None
         number = facts.scalar(by)
-        if count is not None and number is not None and number + 1 == elements.known:
-            return Rejected(f"the variance is unbiased: a sum of {elements} squares is divided by {number:g}")
-        right = number == elements.known if number is not None else facts.contents(by) == (elements,)
         if inverse is not None:
-            right = bool(elements.known and number in (1 / elements.known, float(np.float32(1 / elements.known))))
+            exact = 1 / (elements.known or np.nan)
+            right = number in (exact, float(np.float32(exact)))
+        elif number is not None and number + 1 == elements.known:
+            return Rejected(f"the variance is unbiased: a sum of {elements} squares is divided by {number:g}")
+        else:
+            right = number == elements.known if number is not None else facts.contents(by) == (elements,)
         if not right:
             return Rejected(f"a sum is divided by '{by.name}', which is not provably the number of elements summed")
     return Accepted()
@@ -246,8 +248,9 @@ def _uncorrected(found: Match, facts: Facts) -> Decision:
     if above or below:
         names = " and ".join(f"'{v.name}'" for v in (*above, *below))
         return Rejected(f"the variance is multiplied or divided by {names}: it may be unbiased")
-    wrong = f"the variance is multiplied by {factor}: it is unbiased, or scaled"
-    return Accepted() if factor == 1 else Rejected(wrong)
+    if factor != 1:
+        return Rejected(f"the variance is multiplied by {factor}: it is unbiased, or scaled")
+    return Accepted()
 
 
 class Statistics(NamedTuple):

@@ -45,9 +45,9 @@ class BatchNorm(ReadOnly):
         if found is not None and not isinstance(found, Match):
             told = found.progress >= _TELLING
             return NearMiss(name, self.name, found.reason, found.progress) if told else None
-        wrong = averaged(found, facts) if found is not None else Accepted()
-        if not wrong:
-            return NearMiss(name, self.name, wrong.reason, len(found.nodes) if found is not None else 1)
+        proved = averaged(found, facts) if found is not None else Accepted()
+        if not proved:
+            return NearMiss(name, self.name, proved.reason, len(found.nodes) if found is not None else 1)
         x = node.inputs[0]
         shape = facts.shape(x)
         if shape is None or len(shape) < 3 or shape[0] != ONE:
@@ -71,7 +71,6 @@ class BatchNorm(ReadOnly):
             nodes=() if found is None else found.nodes,
             applied=applied,
         )
-
 
 
 def _row_by_row(found: Match, view: GroupView, facts: Facts) -> Decision:

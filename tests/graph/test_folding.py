@@ -137,7 +137,8 @@ def test_slices_by_attributes_as_before_opset_10() -> None:
 
 def test_a_number_repeated_to_a_size_known_at_run_time_is_known() -> None:
     text = """(float[N,8,H,W] x) => (float[n] y) <float[1] tenth = {0.1}, int64[1] last = {-1}>
-        { one = Cast<to = 10>(tenth) s = Shape<start = 0, end = 1>(x) e = Expand(one, s) c = Cast<to = 1>(e) y = Unsqueeze(c, last) }"""
+        { one = Cast<to = 10>(tenth) s = Shape<start = 0, end = 1>(x)
+          e = Expand(one, s) c = Cast<to = 1>(e) y = Unsqueeze(c, last) }"""
     facts, y = last(model(text))
     assert facts.constant(y) is None
     assert facts.uniform(y) == float(np.float16(0.1))

@@ -11,6 +11,7 @@ from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.derive import REDUCTIONS
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.fold import integer
 from gn_deploy.views import CASTS, GroupView, groups_of, holds, narrows
 
 SPREADING = "Expand Tile Concat Gather"
@@ -125,28 +126,30 @@ class Layout:
         if not isinstance(lay, Lay):
             return lay or Rejected(f"{node.op_type} '{node.name}' repeats something else")
         before = (ONE,) * (len(shape) - len(lay.shape)) + lay.shape
-        if lay.repeat is None:
+        right = len(before) == len(shape) and self._repeats(node, source, lay.shape, shape)
+        if right and lay.repeat is None:
             return lay if before == shape else Rejected(f"{node.op_type} '{node.name}' repeats the tensor itself")
-        for axis, (old, new) in enumerate(zip(before, shape, strict=True)):
-            if old == new:
-                continue
+        for axis, (old, new) in enumerate(zip(before, shape, strict=False)):
             within = axis + 1 if node.op_type == "Gather" else axis
-            if product(before[:within]).divided_by(self._groups) is None or not self._repeats(node, source, old):
-                name = node.outputs[0].name
-                return Rejected(f"'{name}' {spelled(shape)} does not repeat each group's number for its own channels")
+            right &= old == new or product(before[:within]).divided_by(self._groups) is not None
+        if not right:
+            name = node.outputs[0].name
+            return Rejected(f"'{name}' {spelled(shape)} does not repeat each group's number for its own channels")
         each = product(shape).divided_by(self._groups)
         return Lay(shape, each) if each is not None else Rejected(f"'{node.outputs[0].name}' is not one row per group")
 
-    def _repeats(self, node: ir.Node, source: ir.Value, size: Dim) -> bool:
+    def _repeats(self, node: ir.Node, source: ir.Value, before: Shape, after: Shape) -> bool:
+        """Whether it is ``source`` alone that comes again, and where single elements are picked each follows itself."""
         if node.op_type == "Concat":
             return all(v is not None and self.facts.same(v, source) for v in node.inputs)
         if node.op_type != "Gather":
             return True
-        indices = self.facts.integers(node.inputs[1])
-        count = size.known
+        axis, indices = integer(node, "axis", 0), self.facts.integers(node.inputs[1])
+        count = before[axis].known if len(before) == len(after) and -len(before) <= axis < len(before) else None
         if indices is None or not count or len(indices) % count:
             return False
-        return indices == np.repeat(np.arange(count), len(indices) // count).tolist()
+        picked = [i + count if i < 0 else i for i in indices]
+        return picked == np.repeat(np.arange(count), len(indices) // count).tolist()
 
     def _with(self, held: ir.Value, lay: Lay, shape: Shape) -> Lay | Rejected:
         """Statistics and a parameter, perhaps broadcast against each other."""

@@ -115,7 +115,7 @@ def _reshaped(node: ir.Node, first: Shape | None, facts: "Facts") -> Shape | Non
     dims: list[Dim | None] = []
     for i, dim in enumerate(d if isinstance(d, Dim) else known(d) for d in wanted):
         if dim.known == 0 and copy_zero:
-            dims.append(first[i] if first is not None and i < len(first) else Dim(1, (f"{node.name}.{i}",)))
+            dims.append(first[i] if first is not None and i < len(first) else Dim(1, (f"{node.outputs[0].name}.{i}",)))
         else:
             dims.append(None if dim.known == -1 else dim)
     if None in dims:

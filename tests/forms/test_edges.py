@@ -255,3 +255,28 @@ def test_standardized_weights_are_no_norm_of_the_network(place: str, found: int)
     )
     assert len(seen.sites) == found
     assert found or "weights are standardized" in seen.near_misses[0].reason
+
+
+@pytest.mark.parametrize(
+    ("axis", "indices", "found"),
+    [
+        (1, "int64[4] i = {0,1,2,3}", 1),
+        (1, "int64[4] i = {-4,-3,-2,-1}", 1),
+        (1, "int64[4] i = {1,0,3,2}", 0),  # the statistics of another group
+        (1, "int64[4] i = {0,0,0,0}", 0),
+        (0, "int64[4] i = {1,0,3,2}", 0),  # of another sample
+        (2, "int64 i = {0}", 0),  # an axis less
+    ],
+)
+def test_a_statistic_is_picked_for_its_own_group(axis: int, indices: str, found: int) -> None:
+    picked = TWO_PASS.replace("n = Div(c, d)", f"g = Gather<axis = {axis}>(d, i) n = Div(c, g)")
+    text = f"(float[4,8,H,W] x) => (float[4,8,H,W] y) <int64[3] s={{0,4,-1}}, float eps={{0.001}}, {indices}>"
+    assert len(sites(f"{text} {{{picked}}}", 17)) == found
+
+
+def test_sizes_copied_by_nodes_without_a_name_are_not_the_same_size() -> None:
+    assert not sites(
+        f"""(float[r] t, int64[q] z, float[k] t2, int64[p] z2) => (float[i,j,k,l] y) <{ONES}, int64[4] same={{0,8,0,0}}>
+        {{ a = Reshape(t, z) x = Reshape(a, same) b = Reshape(t2, z2) w = Reshape(b, same) v = Reshape(x, s)
+          n = InstanceNormalization(v, one, zero) f = Shape(w) y = Reshape(n, f) }}"""
+    )

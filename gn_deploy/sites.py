@@ -68,9 +68,9 @@ def opset_of(model: ir.Model | ir.Function) -> int:
     return model.opset_imports.get("", model.opset_imports.get("ai.onnx", 1))
 
 
-def _from(core: ir.Node, site: GroupNormSite) -> set[ir.Node]:
+def _from(norm: ir.Node, site: GroupNormSite) -> set[ir.Node]:
     """The normalizing node and the nodes of the site after it."""
-    own = {core}
+    own = {norm}
     for node in site.nodes:
         if any(v is not None and v.producer() in own for v in node.inputs):
             own.add(node)

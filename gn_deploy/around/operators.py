@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from gn_deploy.around import expression as of
 from gn_deploy.around.expression import Expression
+from gn_deploy.graph.facts import says_all
 
 _FLOAT32_U = 2.0**-24  # unit roundoff of float32, in which every attribute is stored
 _TORCH_THRESHOLD = 20.0  # from which torch takes x for softplus(x); there they differ by 2e-9, tanh of them by 1e-26
@@ -23,7 +24,7 @@ def exact(stored: float, u: float) -> float:
 
 def read(node: ir.Node, operands: Sequence[Expression | None]) -> Expression | None:
     """What a node makes of its operands (None for one it lacks); None when that cannot be told."""
-    if any(attribute.is_ref() for attribute in node.attributes.values()):
+    if not says_all(node):
         return None
     try:
         if node.op_type == "Clip" and not node.domain and not node.attributes:  # limits were attributes before opset 11

@@ -108,6 +108,11 @@ class NearMiss:
     """Pattern nodes matched before it stopped."""
 
 
+def named(node: ir.Node) -> str:
+    """What a node is called where people read it: its name, else its first output's."""
+    return node.name or str(node.outputs[0].name)
+
+
 class Form(Protocol):
     """One file of this folder.
 
@@ -154,7 +159,7 @@ Applied = tuple[Parameter | None, Parameter | None]
 
 def complete(
     form: str,
-    core: ir.Node,
+    node: ir.Node,
     views: Sequence[GroupView] | Rejected,
     facts: Facts,
     *,
@@ -167,13 +172,13 @@ def complete(
     invalid: str = "",
     progress: int = 1,
 ) -> GroupNormSite | NearMiss:
-    """The site whose normalized value is the output of ``core``: the view with the most complete affine, nearest first.
+    """The site whose normalized value is the output of ``node``: the view with the most complete affine, nearest first.
 
-    ``applied`` tells the scale and bias that ``core`` itself applies; ``closed`` that what follows is not looked at.
+    ``applied`` tells the scale and bias that ``node`` itself applies; ``closed`` that what follows is not looked at.
     """
 
     def miss(reason: str) -> NearMiss:
-        return NearMiss(core.name or str(core.outputs[0].name), form, reason, progress)
+        return NearMiss(named(node), form, reason, progress)
 
     if isinstance(views, Rejected):
         return miss(views.reason)
@@ -184,7 +189,7 @@ def complete(
         if isinstance(own, Rejected):
             why = own.reason
             continue
-        affine = Affine(core.outputs[0], (), *own) if closed else follow(core.outputs[0], view, facts, *own)
+        affine = Affine(node.outputs[0], (), *own) if closed else follow(node.outputs[0], view, facts, *own)
         if affine is not None and (best is None or affine.completeness > best[1].completeness):
             best = view, affine
         if best is not None and best[1].completeness == _COMPLETE:
@@ -194,7 +199,7 @@ def complete(
     view, affine = best
     if view.source.is_initializer() and not view.source.is_graph_input():
         return miss(f"'{view.source.name}' is a constant: weights are standardized, not activations")
-    known = source_dtype(view, core.outputs[0], facts)
+    known = source_dtype(view, node.outputs[0], facts)
     dtype = _NAMES.get(known or _parameter_dtype(affine) or ir.DataType.UNDEFINED)
     if dtype is None:
         return miss(f"the type of '{view.source.name}' is not known to be a floating-point type")
@@ -210,22 +215,22 @@ def complete(
         )
     except InputError as error:
         return miss(error.message)
-    found = dict.fromkeys([*view.nodes, *nodes, core, *affine.nodes])
+    found = dict.fromkeys([*view.nodes, *nodes, node, *affine.nodes])
     return GroupNormSite(
         spec=spec,
         form=form,
-        name=core.name or str(core.outputs[0].name),
+        name=named(node),
         input=view.source,
         output=affine.output,
         scale=affine.scale,
         bias=affine.bias,
         nodes=tuple(found),
         flattened=0 < len(view.shape) != facts.rank(view.source),
-        module=module_path(core),
-        source=source_line(core),
+        module=module_path(node),
+        source=source_line(node),
         notes=notes,
         invalid=invalid,
-        graph=core.graph,
+        graph=node.graph,
         opset=facts.opset,
     )
 

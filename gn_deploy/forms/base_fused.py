@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete
+from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete, named
 from gn_deploy.graph.facts import Facts
 from gn_deploy.spec import Activation
 from gn_deploy.views import GroupView
@@ -37,7 +37,7 @@ def read_fused(
         channels = next((n for n in lengths if n is not None), None)
 
     def miss(reason: str) -> NearMiss:
-        return NearMiss(node.name or str(node.outputs[0].name), form, reason, 1)
+        return NearMiss(named(node), form, reason, 1)
 
     if x is None or channels is None or groups < 1 or any(n not in (channels, None) for n in lengths):
         return miss(f"scale and bias of {lengths} elements for {channels} channels in {groups} groups")

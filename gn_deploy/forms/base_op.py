@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
-from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete
+from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete, named
 from gn_deploy.graph.dims import spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.spec import GroupNormSpec
@@ -24,7 +24,7 @@ def read_op(
     form: str, node: ir.Node, facts: Facts, *, per_group: bool, stash: str | None
 ) -> GroupNormSite | NearMiss:
     """A GroupNormalization node of either kind; what ONNX does not allow is the file's error, not a near miss."""
-    where = f"GroupNormalization '{node.name or node.outputs[0].name}'"
+    where = f"GroupNormalization '{named(node)}'"
     if len(node.inputs) != 3 or None in node.inputs:
         raise InputError(f"{where} has {len(node.inputs)} inputs, 3 were needed", "x, scale and bias")
     x = node.inputs[0]
@@ -41,7 +41,7 @@ def read_op(
     if channels is None and not per_group and (shape is None or len(shape) > 1):
         channels = lengths[0]
     if channels is None:
-        return NearMiss(node.name or "", form, f"the number of channels of '{x.name}' is not known", 1)
+        return NearMiss(named(node), form, f"the number of channels of '{x.name}' is not known", 1)
     spec = _checked(where, groups, channels, epsilon)
     invalid = ""
     held: list[Parameter | None] = []

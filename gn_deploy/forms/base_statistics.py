@@ -17,6 +17,7 @@ from gn_deploy.forms.base import (
     complete,
     dtype_name,
     known_rank,
+    named,
 )
 from gn_deploy.forms.base_layout import SPREADING, Layout
 from gn_deploy.graph.dims import product
@@ -148,7 +149,7 @@ def read_statistics(
     ``telling`` matched nodes on.
     """
     found = match(pattern, node.outputs[0], facts)
-    name = node.name or str(node.outputs[0].name)
+    name = named(node)
     if not isinstance(found, Match):
         return NearMiss(name, form, found.reason, found.progress) if found.progress >= telling else None
     proved = averaged(found, facts)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.decision import Accepted, Decision, Rejected
-from gn_deploy.forms.base import Applied, GroupNormSite, NearMiss, Parameter, ReadOnly, complete, per_group
+from gn_deploy.forms.base import Applied, GroupNormSite, NearMiss, Parameter, ReadOnly, complete, named, per_group
 from gn_deploy.forms.base_layout import ONE, Layout
 from gn_deploy.forms.base_statistics import MEAN, VARIANCE, VIEW, averaged
 from gn_deploy.graph.facts import Facts
@@ -33,7 +33,7 @@ class BatchNorm(ReadOnly):
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         if node.domain or len(node.inputs) != 5 or node.inputs[0] is None:
             return None
-        name = node.name or str(node.outputs[0].name)
+        name = named(node)
         if len(node.outputs) > 3 and facts.opset >= 14:
             return NearMiss(name, self.name, "it has five outputs, as for training before opset 14: not valid since", 1)
         training = bool(node.attributes.get_int("training_mode", 0)) and facts.opset >= 14

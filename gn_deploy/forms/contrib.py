@@ -8,9 +8,9 @@ import onnx_ir as ir
 
 from gn_deploy.affine import sole_consumer
 from gn_deploy.decision import Decision, Rejected
-from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, parameter, ungrouped
+from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, named, parameter, ungrouped
 from gn_deploy.forms.base_fused import read_fused
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts, is_plain, says_all
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation, GroupNormSpec
 
@@ -31,11 +31,11 @@ class Contrib:
     roots: Sequence[str] = ("GroupNorm", "SkipGroupNorm")
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
-        if node.domain != _DOMAIN or len(node.inputs) < 3 or any(a.is_ref() for a in node.attributes.values()):
+        if node.domain != _DOMAIN or len(node.inputs) < 3 or not says_all(node):
             return None
         activation = node.attributes.get_int("activation", 0)
         if activation not in range(len(_ACTIVATIONS)):
-            return NearMiss(node.name or "", self.name, f"activation {activation} is not 0 (none) or 1 (SiLU)", 1)
+            return NearMiss(named(node), self.name, f"activation {activation} is not 0 (none) or 1 (SiLU)", 1)
         skip, bias = [*node.inputs[3:], None, None][:2]
         site = read_fused(
             self.name,

@@ -18,6 +18,7 @@ from gn_deploy.forms.base import (
     grouped,
     known_rank,
     leave,
+    named,
     per_group,
     ungrouped,
 )
@@ -43,7 +44,7 @@ class InstanceNorm:
         scale, bias = (_constant(value, facts) for value in node.inputs[1:])
         rank = facts.rank(node.inputs[0])
         if rank is None or rank < 3:
-            return NearMiss(node.name or "", self.name, f"the shape of '{node.inputs[0].name}' is not known", 1)
+            return NearMiss(named(node), self.name, f"the shape of '{node.inputs[0].name}' is not known", 1)
 
         def applied(view: GroupView) -> Applied | Rejected:
             if scale is None or bias is None:

@@ -20,6 +20,7 @@ from gn_deploy.forms.base import (
     grouped,
     known_rank,
     leave,
+    named,
     parameter,
     ungrouped,
 )
@@ -55,11 +56,11 @@ class LayerNorm:
             producer = before.producer()
         reshaped = producer is not None and producer.op_type == "Reshape"
         if not reshaped and shape is not None and axis in (-1, len(shape) - 1) and _comes_from_channels_first(x, facts):
-            return NearMiss(node.name or "", self.name, f"'{x.name}' is normalized over C alone: LayerNorm", 1)
+            return NearMiss(named(node), self.name, f"'{x.name}' is normalized over C alone: LayerNorm", 1)
         if not reshaped and (axis not in (1, 1 - len(shape or ())) or (shape is not None and len(shape) < 3)):
             return None  # a LayerNorm over its last axes, the way transformers use it
         if shape is None:
-            return NearMiss(node.name or "", self.name, f"the shape of '{x.name}' is not known", 1)
+            return NearMiss(named(node), self.name, f"the shape of '{x.name}' is not known", 1)
         rank = len(shape)
 
         def applied(view: GroupView) -> Applied | Rejected:

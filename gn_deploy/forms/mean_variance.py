@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from gn_deploy.forms.base import NearMiss, ReadOnly
+from gn_deploy.forms.base import NearMiss, ReadOnly, named
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.fold import integers
 from gn_deploy.views import group_views
@@ -28,7 +28,7 @@ class MeanVariance(ReadOnly):
         views = group_views(x, axes, facts)
         outside = "epsilon (1e-9) is added outside the root, to the standard deviation"
         reason = outside if isinstance(views, list) else views.reason
-        return NearMiss(node.name or str(node.outputs[0].name), self.name, reason, 1)
+        return NearMiss(named(node), self.name, reason, 1)
 
 
 FORM = MeanVariance()

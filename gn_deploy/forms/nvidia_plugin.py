@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from gn_deploy.forms.base import GroupNormSite, NearMiss, ReadOnly
 from gn_deploy.forms.base_fused import read_fused
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, says_all
 from gn_deploy.spec import Activation
 
 _GROUPS = 32  # of the GroupNorm plugin, which has no attribute for it (TensorRT, groupNormPlugin.cpp)
@@ -26,7 +26,7 @@ class NvidiaPlugin(ReadOnly):
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         attributes = node.attributes
-        if node.domain not in _DOMAINS or len(node.inputs) < 3 or any(a.is_ref() for a in attributes.values()):
+        if node.domain not in _DOMAINS or len(node.inputs) < 3 or not says_all(node):
             return None
         epsilon = attributes.get_float("epsilon", attributes.get_float("eps", 1e-5))
         swish = bool(attributes.get_int("bSwish", 0))

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
-from gn_deploy.forms.base import GroupNormSite, NearMiss, ReadOnly
+from gn_deploy.forms.base import GroupNormSite, NearMiss, ReadOnly, named
 from gn_deploy.forms.base_fused import read_fused
-from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.facts import Facts, says_all
 from gn_deploy.spec import Activation
 
 DOMAIN = "gn_deploy"
@@ -26,11 +26,11 @@ class Plugin(ReadOnly):
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         attributes = node.attributes
-        if node.domain != DOMAIN or len(node.inputs) < 3 or any(a.is_ref() for a in attributes.values()):
+        if node.domain != DOMAIN or len(node.inputs) < 3 or not says_all(node):
             return None
         activation = attributes.get_string("activation", "none")
         if activation not in list(Activation):
-            return NearMiss(node.name or "", self.name, f"activation '{activation}' is not known", 1)
+            return NearMiss(named(node), self.name, f"activation '{activation}' is not known", 1)
         return read_fused(
             self.name,
             node,

@@ -287,9 +287,12 @@ def _declared(value: ir.Value) -> Shape | None:
 
 
 def is_plain(node: ir.Node) -> bool:
-    """Whether a node is an ONNX operator that says all it does: no attribute is left to the caller of a function."""
-    if node.domain:
-        return False
+    """Whether a node is an ONNX operator that says all it does."""
+    return not node.domain and says_all(node)
+
+
+def says_all(node: ir.Node) -> bool:
+    """Whether no attribute of a node, of whatever domain, is left to the caller of a function."""
     attributes = node.attributes
     return not attributes or not any(attribute.is_ref() for attribute in attributes.values())
 

@@ -1,30 +1,17 @@
-"""Mean and variance in elementary ops: the patterns that read them, and the nodes that write them."""
+"""Mean and variance in elementary ops: the patterns that read them, and what they must divide by."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
-from gn_deploy.forms.base import (
-    DTYPES,
-    Applied,
-    GroupNormSite,
-    NearMiss,
-    complete,
-    dtype_name,
-    known_rank,
-    named,
-)
+from gn_deploy.forms.base import Applied, GroupNormSite, NearMiss, complete, dtype_name, named
 from gn_deploy.forms.base_layout import SPREADING, Layout
 from gn_deploy.graph.dims import product
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Refused, Scalar, Through, match
-from gn_deploy.graph.splice import Builder
-from gn_deploy.spec import GroupNormSpec
 from gn_deploy.views import NO_OPS, VIEW_OPS, GroupView, group_views, handed_on, sources
 
 _ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
@@ -252,48 +239,3 @@ def _uncorrected(found: Match, facts: Facts) -> Decision:
     if factor != 1:
         return Rejected(f"the variance is multiplied by {factor}: it is unbiased, or scaled")
     return Accepted()
-
-
-class Statistics(NamedTuple):
-    """Values of a graph: the mean and standard deviation of each group, and the view less its mean."""
-
-    mean: ir.Value
-    centered: ir.Value
-    deviation: ir.Value
-
-
-def elementary(spec: GroupNormSpec, opset: int) -> Decision:
-    """Whether ReduceMean, Sub, Mul, Sqrt, Div hold the spec at an opset, epsilon included."""
-    needed = elementary_opset(spec)
-    if opset < needed:
-        return Rejected(f"elementary ops on {spec.dtype} need opset {needed}, the model has {opset}")
-    stored = float(np.asarray(spec.epsilon, DTYPES[spec.stash_dtype].numpy()))
-    if stored not in (spec.epsilon, float(np.float32(spec.epsilon))):
-        return Rejected(f"epsilon {spec.epsilon:g} does not fit in {spec.stash_dtype}")
-    return known_rank(spec)
-
-
-def elementary_opset(spec: GroupNormSpec) -> int:
-    return 13 if "bfloat16" in (spec.dtype, spec.stash_dtype) else 7
-
-
-def statistics(view: ir.Value, axes: Sequence[int], spec: GroupNormSpec, builder: Builder) -> Statistics:
-    """Mean, centred values and standard deviation over ``axes`` of a view in ``spec.stash_dtype``, in two passes."""
-    stash = DTYPES[spec.stash_dtype]
-    mean = _reduce_mean(view, axes, stash, builder)
-    centered = builder.op("Sub", [view, mean], dtype=stash)
-    variance = _reduce_mean(builder.op("Mul", [centered, centered], dtype=stash), axes, stash, builder)
-    epsilon = builder.constant(np.asarray(spec.epsilon, stash.numpy()), "epsilon", stash)
-    shifted = builder.op("Add", [variance, epsilon], dtype=stash)
-    return Statistics(mean, centered, builder.op("Sqrt", [shifted], dtype=stash))
-
-
-def _reduce_mean(value: ir.Value, axes: Sequence[int], dtype: ir.DataType, builder: Builder) -> ir.Value:
-    """ReduceMean with keepdims; its axes became an input in opset 18."""
-    if builder.opset >= 18:
-        return builder.op("ReduceMean", [value, builder.ints(axes, "axes")], {"keepdims": 1}, dtype=dtype)
-    return builder.op("ReduceMean", [value], {"axes": list(axes), "keepdims": 1}, dtype=dtype)
-
-
-def cast(value: ir.Value, now: ir.DataType, wanted: ir.DataType, builder: Builder) -> ir.Value:
-    return value if now == wanted else builder.op("Cast", [value], {"to": int(wanted)}, dtype=wanted)

@@ -8,8 +8,9 @@ import onnx_ir as ir
 
 from gn_deploy.affine import sole_consumer
 from gn_deploy.decision import Decision, Rejected
-from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, named, parameter, ungrouped
+from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, named
 from gn_deploy.forms.base_fused import read_fused
+from gn_deploy.forms.base_write import cast, parameter, ungrouped
 from gn_deploy.graph.facts import Facts, is_plain, says_all
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation, GroupNormSpec
@@ -89,7 +90,7 @@ def _parameters(site: GroupNormSite, builder: Builder) -> list[ir.Value]:
         value = parameter(wide, which, [site.spec.num_channels], builder, neutral=True)
         assert value is not None
         known = value.dtype or site.input.dtype
-        found.append(value if known == ir.DataType.FLOAT else _cast(value, ir.DataType.FLOAT, builder))
+        found.append(cast(value, known, ir.DataType.FLOAT, builder))
     return found
 
 
@@ -98,7 +99,7 @@ def _entered(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value
     spec, dtype = site.spec, site.input.dtype
     if spec.dtype == "bfloat16":
         dtype = ir.DataType.FLOAT
-        value = _cast(value, dtype, builder)
+        value = cast(value, ir.DataType.BFLOAT16, dtype, builder)
     first = spec.channel_axis == 1
     if spec.rank != 4:
         sizes = [0, spec.num_channels, 1, -1] if first else [0, 1, -1, spec.num_channels]
@@ -116,7 +117,7 @@ def _left(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
     elif spec.rank != 4:
         shape = builder.op("Shape", [site.input], dtype=ir.DataType.INT64)
         value = builder.op("Reshape", [value, shape], dtype=dtype)
-    return _cast(value, ir.DataType.BFLOAT16, builder) if spec.dtype == "bfloat16" else value
+    return cast(value, ir.DataType.FLOAT, ir.DataType.BFLOAT16, builder) if spec.dtype == "bfloat16" else value
 
 
 def _unwrapped(site: GroupNormSite, facts: Facts) -> GroupNormSite:
@@ -172,10 +173,6 @@ def _without(site: GroupNormSite, facts: Facts, op_type: str, dtype: str) -> Gro
     wide = site.spec.wide_affine or op_type == "Cast"
     spec = replace(site.spec, rank=len(outside), dtype=dtype, wide_affine=wide)
     return replace(site, spec=spec, input=x, output=y, nodes=(before, *site.nodes, after))
-
-
-def _cast(value: ir.Value, to: ir.DataType, builder: Builder) -> ir.Value:
-    return builder.op("Cast", [value], {"to": int(to)}, dtype=to)
 
 
 FORM = Contrib()

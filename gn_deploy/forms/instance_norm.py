@@ -7,21 +7,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.decision import Decision, Rejected
-from gn_deploy.forms.base import (
-    DTYPES,
-    Applied,
-    GroupNormSite,
-    NearMiss,
-    apply_affine,
-    complete,
-    enter,
-    grouped,
-    known_rank,
-    leave,
-    named,
-    per_group,
-    ungrouped,
-)
+from gn_deploy.forms.base import DTYPES, Applied, GroupNormSite, NearMiss, complete, known_rank, named, per_group
+from gn_deploy.forms.base_write import apply_affine, enter, grouped, leave, ungrouped
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec

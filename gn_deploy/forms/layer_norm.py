@@ -13,17 +13,12 @@ from gn_deploy.forms.base import (
     GroupNormSite,
     NearMiss,
     Parameter,
-    apply_affine,
     complete,
     dtype_name,
-    enter,
-    grouped,
     known_rank,
-    leave,
     named,
-    parameter,
-    ungrouped,
 )
+from gn_deploy.forms.base_write import apply_affine, enter, grouped, leave, parameter, ungrouped
 from gn_deploy.graph.derive import broadcast
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder

@@ -6,8 +6,9 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
-from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss, dtype_name, enter, leave, parameter
+from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss, dtype_name
 from gn_deploy.forms.base_op import by_group, read_op
+from gn_deploy.forms.base_write import enter, leave, parameter
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec

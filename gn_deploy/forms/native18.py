@@ -6,17 +6,9 @@ import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.decision import Decision, Rejected
-from gn_deploy.forms.base import (
-    DTYPES,
-    GroupNormSite,
-    NearMiss,
-    apply_affine,
-    enter,
-    known_rank,
-    leave,
-)
+from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss, known_rank
 from gn_deploy.forms.base_op import by_group, read_op
-from gn_deploy.forms.base_statistics import cast
+from gn_deploy.forms.base_write import apply_affine, cast, enter, leave
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec

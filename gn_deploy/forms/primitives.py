@@ -5,29 +5,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from gn_deploy.decision import Decision
-from gn_deploy.forms.base import (
-    DTYPES,
-    GroupNormSite,
-    NearMiss,
-    apply_affine,
-    enter,
-    grouped,
-    leave,
-    ungrouped,
-)
-from gn_deploy.forms.base_statistics import (
-    CENTERED,
-    INVERSE_RMS,
-    RMS,
-    RSTD,
-    STD,
-    behind,
-    cast,
-    elementary,
-    elementary_opset,
-    read_statistics,
-    statistics,
-)
+from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss
+from gn_deploy.forms.base_elementary import elementary, elementary_opset, statistics
+from gn_deploy.forms.base_statistics import CENTERED, INVERSE_RMS, RMS, RSTD, STD, behind, read_statistics
+from gn_deploy.forms.base_write import apply_affine, cast, enter, grouped, leave, ungrouped
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Op, Refused
 from gn_deploy.graph.splice import Builder

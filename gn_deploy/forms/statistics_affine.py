@@ -5,28 +5,10 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from gn_deploy.decision import Decision
-from gn_deploy.forms.base import (
-    DTYPES,
-    GroupNormSite,
-    NearMiss,
-    enter,
-    leave,
-    parameter,
-    ungrouped,
-)
-from gn_deploy.forms.base_statistics import (
-    MEAN,
-    RSTD,
-    VIEW,
-    behind,
-    cast,
-    elementary,
-    elementary_opset,
-    read_statistics,
-    spread,
-    statistics,
-    viewed,
-)
+from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss
+from gn_deploy.forms.base_elementary import elementary, elementary_opset, statistics
+from gn_deploy.forms.base_statistics import MEAN, RSTD, VIEW, behind, read_statistics, spread, viewed
+from gn_deploy.forms.base_write import cast, enter, leave, parameter, ungrouped
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Op
 from gn_deploy.graph.splice import Builder

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _SAME = frozenset("Identity Cast CastLike Unsqueeze Squeeze Reshape Floor Ceil Round".split())
 _ARITHMETIC = frozenset({"Mul", "Div", "Add", "Sub", "Mod"})
+_SIZES = (ir.DataType.INT64, ir.DataType.INT32, ir.DataType.FLOAT, ir.DataType.DOUBLE)
+"""Types that hold any size; bool makes 1 of it, and the small ones less."""
 
 
 def contents(node: ir.Node, facts: "Facts") -> Shape | None:
@@ -24,6 +26,8 @@ def contents(node: ir.Node, facts: "Facts") -> Shape | None:
         if kind == "Size":
             return (product(shape),)
         return shape[slice(integer(node, "start", 0), integer(node, "end", len(shape)))]
+    if kind not in _SAME and any(v is not None and facts.rank(v) not in (0, 1) for v in node.inputs):
+        return None  # which element goes where depends on the axes
     if kind == "Concat":
         parts = [facts.contents(v) for v in node.inputs]
         return None if None in parts else tuple(d for part in parts if part is not None for d in part)
@@ -33,7 +37,7 @@ def contents(node: ir.Node, facts: "Facts") -> Shape | None:
     if first is None:
         return None
     if kind in _SAME:
-        return first
+        return first if facts.dtype(node.outputs[0]) in (None, *_SIZES) else None
     if kind in _ARITHMETIC:
         second = facts.contents(node.inputs[1])
         whole = facts.dtype(node.outputs[0]) in (ir.DataType.INT64, ir.DataType.INT32)

@@ -63,8 +63,8 @@ def parse(text: str) -> Dim:
     if not _PRODUCT.fullmatch(text):
         return Dim(1, (text,))
     factors = [f.strip() for f in text.split("*")]
-    numbers = [int(f) for f in factors if f.isdigit()]
-    return Dim(math.prod(numbers), tuple(sorted(f for f in factors if not f.isdigit())))
+    numbers = [int(f) for f in factors if f.isdecimal()]
+    return Dim(math.prod(numbers), tuple(sorted(f for f in factors if not f.isdecimal())))
 
 
 def product(dims: Iterable[Dim]) -> Dim:

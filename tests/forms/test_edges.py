@@ -280,3 +280,19 @@ def test_sizes_copied_by_nodes_without_a_name_are_not_the_same_size() -> None:
         {{ a = Reshape(t, z) x = Reshape(a, same) b = Reshape(t2, z2) w = Reshape(b, same) v = Reshape(x, s)
           n = InstanceNormalization(v, one, zero) f = Shape(w) y = Reshape(n, f) }}"""
     )
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "p = Unsqueeze(a, i1) q = Unsqueeze(b, i1) c = Concat<axis = 1>(p, q) g = Reshape(c, rest)",  # N, H, 8, W
+        "h = Slice(b, i0, i1) o = Cast<to = 9>(h) l = Cast<to = 7>(o) g = Concat<axis = 0>(a, l, rest)",  # N, 8, 1, H*W
+    ],
+)
+def test_sizes_that_change_places_or_become_truths_are_no_shape_of_the_input(back: str) -> None:
+    assert not sites(
+        f"""(float[N,8,H,W] x) => (float[i,j,k,l] y)
+        <{ONES}, int64[1] i0={{0}}, int64[1] i1={{1}}, int64[1] i2={{2}}, int64[1] i4={{4}}, int64[1] rest={{-1}}>
+        {{ v = Reshape(x, s) n = InstanceNormalization(v, one, zero) f = Shape(x) a = Slice(f, i0, i2)
+          b = Slice(f, i2, i4) {back} y = Reshape(n, g) }}"""
+    )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from gn_deploy.errors import InputError
 from gn_deploy.graph.slots import slots
 from gn_deploy.graph.validate import DAMAGED, tensor_nbytes
+from gn_deploy.graph.wire import INSIDE
 
 if TYPE_CHECKING:
     import onnx
@@ -32,13 +33,14 @@ def check_files(model: Path, tensors: "Iterable[onnx.TensorProto]") -> dict[str,
         fields = {entry.key: entry.value for entry in tensor.external_data}
         location = fields.get("location", "")
         if location not in files:
-            files[location] = _find(model, location)
+            files[location] = Path(os.path.realpath(model)) if location == INSIDE else _find(model, location)
             sizes[location] = files[location].stat().st_size
         nbytes = tensor_nbytes(tensor)
         offset, length = (_number(tensor, fields.get(key)) for key in ("offset", "length"))
         end = (offset or 0) + (nbytes if length is None else length)
         if length is not None and length != nbytes:
-            raise InputError(f"tensor '{tensor.name}' takes {nbytes} bytes, its external data says {length}", DAMAGED)
+            told = "the file holds" if location == INSIDE else "its external data says"
+            raise InputError(f"tensor '{tensor.name}' takes {nbytes} bytes, {told} {length}", DAMAGED)
         if end > sizes[location]:
             raise InputError(
                 f"external data file '{location}' is too short: tensor '{tensor.name}' ends at byte {end}, "
@@ -102,7 +104,7 @@ def attach(model: "ir.Model", path: Path, files: dict[str, Path]) -> None:
         folder = Path(os.path.realpath(path.parent))
         # onnx_ir wants the real file below base_dir, so a link is followed here, once, under rule 3 of check_files
         base = folder if real.is_relative_to(folder) else real.parent
-        return ir.ExternalTensor(
+        there = ir.ExternalTensor(
             real.relative_to(base),
             tensor.offset,
             tensor.length,
@@ -113,8 +115,22 @@ def attach(model: "ir.Model", path: Path, files: dict[str, Path]) -> None:
             metadata_props=dict(tensor.metadata_props) or None,
             base_dir=base,
         )
+        return _mapped(there, real) if os.fspath(tensor.location) == INSIDE else there
 
     if files:
         for slot in list(slots(model)):
             if (tensor := located(slot.get())) is not None:
                 slot.set(tensor)
+
+
+def _mapped(tensor: "ir.ExternalTensor", path: Path) -> "ir.TensorProtocol":
+    """A tensor like any in memory, of which the memory is the file; smaller than a byte an element, a copy."""
+    import numpy as np
+    import onnx_ir as ir
+
+    if tensor.dtype.bitwidth < 8:
+        array = tensor.numpy()
+    else:
+        array = np.memmap(path, tensor.dtype.numpy(), "r", tensor.offset or 0, tensor.shape.numpy())
+    props = dict(tensor.metadata_props) or None
+    return ir.Tensor(array, tensor.dtype, name=tensor.name, doc_string=tensor.doc_string, metadata_props=props)

@@ -20,10 +20,6 @@ T = TypeVar("T")
 _RELAID = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Cast", "CastLike"})
 _CONSTANT = _RELAID | RULES.keys() | {"Constant", "Shape", "Size"}
 _REPEATING = frozenset("Expand Tile Reshape Unsqueeze Squeeze Flatten Identity Transpose Slice Cast CastLike".split())
-_RANDOM = frozenset(
-    "RandomNormal RandomNormalLike RandomUniform RandomUniformLike Multinomial Bernoulli Dropout".split()
-)
-_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
 _LONGEST = 64  # elements of a shape, or of a table of sizes
 _FUSED = frozenset({"GroupNorm", "SkipGroupNorm"})
 """Nodes of other domains all of whose outputs have the shape and type of their first input, whoever defines them."""
@@ -70,6 +66,30 @@ class Facts:
         array = self.constant(value)
         return float(array.reshape(-1)[0]) if array is not None and array.size == 1 else None
 
+    def integers(self, value: ir.Value | None) -> list[int] | None:
+        """The elements of an integer constant, in order."""
+        array = self.constant(value)
+        return None if array is None or array.dtype.kind not in "iu" else [int(i) for i in array.reshape(-1)]
+
+    def uniform(self, value: ir.Value | None) -> float | None:
+        """The one number that every element is, also where the shape is only known at run time."""
+        array = self.constant(value)
+        if array is not None:
+            return float(array.flat[0]) if array.size and bool(np.all(array == array.flat[0])) else None
+        node = None if value is None else value.producer()
+        if node is None or not is_plain(node) or not node.inputs:
+            return None
+        if node.op_type == "ConstantOfShape":
+            return float(filling(node)[0])
+        number = self.uniform(node.inputs[0]) if node.op_type in _REPEATING else None
+        to = self.dtype(value) if number is not None and value is not None else None
+        return None if number is None or to is None else float(np.asarray(number).astype(to.numpy()))
+
+    def element(self, value: ir.Value | None) -> NDArray[np.generic] | None:
+        """The element that a value is ``uniform`` in, as an array without axes in the value's type."""
+        number, dtype = self.uniform(value), None if value is None else self.dtype(value)
+        return None if number is None or dtype is None else np.asarray(number, dtype.numpy())
+
     def shape(self, value: ir.Value | None) -> Shape | None:
         if value is None:
             return None
@@ -115,7 +135,7 @@ class Facts:
 
     def same(self, a: ir.Value, b: ir.Value) -> bool:
         """Whether two values are provably equal: the same value, or the same operation on equal values."""
-        return a is b or self._guarded(lambda: self._same(a, b)) is True
+        return a is b or self._guarded(lambda: same(a, b, self)) is True
 
     def _guarded(self, ask: Callable[[], T | None]) -> T | None:
         if self._depth >= _DEPTH:
@@ -125,32 +145,6 @@ class Facts:
             return ask()
         finally:
             self._depth -= 1
-
-    def _same(self, a: ir.Value, b: ir.Value) -> bool:
-        left, right = self.constant(a), self.constant(b)
-        if left is not None and right is not None:
-            return left.dtype == right.dtype and left.shape == right.shape and bool(np.array_equal(left, right))
-        told = self.contents(a) if a.dtype in _INTEGERS and a.dtype == b.dtype else None
-        if told is not None and told == self.contents(b) and self.shape(a) == self.shape(b) is not None:
-            return True
-        p, q = a.producer(), b.producer()
-        for node, other in ((p, b), (q, a)):
-            if node is not None and node.op_type == "Identity" and is_plain(node) and node.inputs[0] is not None:
-                return self.same(node.inputs[0], other)
-        if p is None or q is None or p.op_identifier() != q.op_identifier() or a.index() != b.index():
-            return False
-        if not is_plain(p) or not is_plain(q) or p.op_type in _RANDOM:
-            return False
-        if p.op_type in REDUCTIONS:  # axes may be spelled -1 here and 2 there
-            axes = self.axes(p)
-            equal = axes is not None and axes == self.axes(q) and integer(p, "keepdims", 1) == integer(q, "keepdims", 1)
-            return equal and p.inputs[0] is not None and q.inputs[0] is not None and self.same(p.inputs[0], q.inputs[0])
-        if len(p.inputs) != len(q.inputs) or p.attributes.keys() != q.attributes.keys():
-            return False
-        if any(p.attributes[k].value != q.attributes[k].value for k in p.attributes):
-            return False
-        pairs = zip(p.inputs, q.inputs, strict=True)
-        return all(x is y or (x is not None and y is not None and self.same(x, y)) for x, y in pairs)
 
     def _constant(self, value: ir.Value) -> NDArray[np.generic] | None:
         node = value.producer()
@@ -187,20 +181,6 @@ class Facts:
         if told is None or shape is None or any(d.known is None for d in told):
             return None
         return _as_shape(np.asarray([d.known for d in told], np.int64), [d.known for d in shape])
-
-    def uniform(self, value: ir.Value | None) -> float | None:
-        """The one number that every element is, also where the shape is only known at run time."""
-        array = self.constant(value)
-        if array is not None:
-            return float(array.flat[0]) if array.size and bool(np.all(array == array.flat[0])) else None
-        node = None if value is None else value.producer()
-        if node is None or not is_plain(node) or not node.inputs:
-            return None
-        if node.op_type == "ConstantOfShape":
-            return float(filling(node)[0])
-        number = self.uniform(node.inputs[0]) if node.op_type in _REPEATING else None
-        to = self.dtype(value) if number is not None and value is not None else None
-        return None if number is None or to is None else float(np.asarray(number).astype(to.numpy()))
 
     def _tensor(self, value: ir.Value) -> ir.TensorProtocol | None:
         node = value.producer()
@@ -241,11 +221,6 @@ class Facts:
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         return contents(node, self)
-
-    def integers(self, value: ir.Value | None) -> list[int] | None:
-        """The elements of an integer constant, in order."""
-        array = self.constant(value)
-        return None if array is None or array.dtype.kind not in "iu" else [int(i) for i in array.reshape(-1)]
 
     def _dtype(self, value: ir.Value) -> ir.DataType | None:
         if value.const_value is not None:

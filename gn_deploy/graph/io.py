@@ -2,11 +2,12 @@
 
 import difflib
 import gc
+import mmap
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from gn_deploy.errors import InputError
 from gn_deploy.graph import slots as tensors
@@ -14,6 +15,7 @@ from gn_deploy.graph.atomic import atomic, check_place
 from gn_deploy.graph.external import attach, check_files
 from gn_deploy.graph.sniff import looks_like
 from gn_deploy.graph.validate import validate
+from gn_deploy.graph.wire import INSIDE, LARGE, Piece, with_weights, without_weights
 
 if TYPE_CHECKING:
     import onnx
@@ -28,7 +30,8 @@ _SOURCE = "gn_deploy.source"
 def load(path: str | Path) -> "ir.Model":
     """The model in the ONNX file ``path``, checked, its nodes in topological order.
 
-    1. External data stays on disk and is mapped when read; where it may stand says ``external.check_files``.
+    1. Weights stay on disk and are mapped when read, also those in the file itself; where external data may stand says
+       ``external.check_files``.
        Models above 2 GB work, and so do links into the Hugging Face cache.
     2. Raises InputError, naming what was found, for anything that is not a model that could run.
     3. Everything in the file is kept: metadata_props, doc_string, names, value types, functions.
@@ -93,7 +96,11 @@ def save(model: "ir.Model", path: str | Path, *, external_data: bool | None = No
         for part in parts:
             files[0].seek(part.offset)
             part.tensor.tofile(files[0])  # type: ignore[attr-defined]  # every tensor class of onnx_ir has it
-        files[-1].write(_serialize(model, moved))
+        for piece in _serialized(model, moved):
+            if isinstance(piece, bytes | memoryview):
+                files[-1].write(piece)
+            else:
+                piece.tofile(files[-1])  # type: ignore[attr-defined]
 
 
 @contextmanager
@@ -132,8 +139,11 @@ def _parse(path: Path) -> "onnx.ModelProto":
                 raise InputError(
                     f"'{path}' has {size / 1e9:.1f} GB, protobuf holds 2 GB", "export it with external data"
                 )
-            file.seek(0)
-            raw = file.read()
+            if size >= LARGE and path.is_file():
+                raw = _light(file)
+            else:
+                file.seek(0)
+                raw = file.read()
     except FileNotFoundError as error:
         raise _missing(path) from error
     except OSError as error:
@@ -148,6 +158,15 @@ def _parse(path: Path) -> "onnx.ModelProto":
         what = "is cut off or damaged" if raw[0] == 0x08 else "is not an ONNX file"
         raise InputError(f"'{path}' {what}: it cannot be parsed", "export or download it again") from error
     return proto
+
+
+def _light(file: BinaryIO) -> bytes:
+    """The model without its large weights, which stay where they are; all of it where it is no message."""
+    with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped, memoryview(mapped) as data:
+        try:
+            return without_weights(data)
+        except ValueError:
+            return bytes(data)
 
 
 def _missing(path: Path) -> InputError:
@@ -218,7 +237,8 @@ def refuse_input(model: "ir.Model", paths: tuple[Path, ...]) -> None:
                 raise InputError(f"'{path}' is the input itself, which is never overwritten", "choose another output")
 
 
-def _serialize(model: "ir.Model", replace: tensors.Replace) -> bytes:
+def _serialized(model: "ir.Model", replace: tensors.Replace) -> Iterator[Piece]:
+    """The bytes of the file; weights are handed on as they are, so that they need not all be in memory."""
     import onnx
     import onnx_ir as ir
 
@@ -228,7 +248,15 @@ def _serialize(model: "ir.Model", replace: tensors.Replace) -> bytes:
         for domain, version in body.opset_imports.items()
     ]
     before = model.ir_version
-    with paused_gc(), tensors.swapped(model, replace):
+    weights = tensors.only_in(model.graph, LARGE)
+    numbers = {id(tensor): i for i, tensor in enumerate(weights)}
+
+    def light(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol | None":
+        found = replace(tensor)
+        number = None if found is not None and tensors.is_external(found) else numbers.get(id(tensor))
+        return found if number is None else tensors.placeholder(tensor, INSIDE, number)
+
+    with paused_gc(), tensors.swapped(model, light):
         try:
             model.ir_version = max(before, onnx.helper.find_min_ir_version_for(imports, ignore_unknown=True))
             written: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
@@ -240,7 +268,7 @@ def _serialize(model: "ir.Model", replace: tensors.Replace) -> bytes:
             ) from error
         finally:
             model.ir_version = before
-    return written
+    return with_weights(memoryview(written), weights.__getitem__)
 
 
 def _is_about_text(error: BaseException | None) -> bool:

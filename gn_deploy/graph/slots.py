@@ -117,6 +117,15 @@ def loaded(tensor: "ir.TensorProtocol") -> "ir.TensorProtocol | None":
     return ir.Tensor(tensor.numpy(), tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
 
 
+def only_in(graph: "ir.Graph", least: int) -> "list[ir.TensorProtocol]":
+    """The initializers of ``graph`` of ``least`` bytes or more, each once."""
+    import onnx_ir as ir
+
+    held = (value.const_value for value in graph.initializers.values())
+    large = {id(t): t for t in held if t is not None and t.dtype != ir.DataType.STRING and t.nbytes >= least}
+    return list(large.values())
+
+
 def placeholder(tensor: "ir.TensorProtocol", location: str, offset: int = 0) -> "ir.ExternalTensor":
     """A tensor like ``tensor`` whose bytes are said to stand in the file ``location``."""
     import onnx_ir as ir

@@ -61,7 +61,7 @@ def as_one_file(proto: onnx.ModelProto) -> bytes:
     for value in model.graph.initializers.values():
         assert value.const_value is not None
         value.const_value = ir.Tensor(value.const_value.numpy(), name=value.name)
-    return io._serialize(model, lambda tensor: None)
+    return ir.to_proto(model).SerializeToString(deterministic=True)
 
 
 def test_a_shared_tensor_is_written_once(tmp_path: Path) -> None:

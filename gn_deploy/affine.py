@@ -7,7 +7,8 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.graph.dims import Dim, Shape, known, product
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, holds, returns_to, undoes
 
 _SHAPE_NODES = 64  # between a Shape and the Reshape it serves; exporters need a dozen
@@ -46,12 +47,6 @@ class Affine:
     def completeness(self) -> tuple[int, bool]:
         """How much was applied; what was applied in another type belongs to what stands between the Casts."""
         return (self.scale is not None) + (self.bias is not None), not self.wide
-
-
-def sole_consumer(value: ir.Value) -> ir.Node | None:
-    """The only reader of a value that is not also a graph output."""
-    uses = value.uses()
-    return next(iter(uses)).node if len(uses) == 1 and not value.is_graph_output() else None
 
 
 def _next(value: ir.Value) -> ir.Node | None:
@@ -99,7 +94,7 @@ def follow(
     """
     graph = None if (producer := normalized.producer()) is None else producer.graph
     wanted = source_dtype(view, normalized, facts)
-    state: Affine | None = Affine(normalized, (), _unless(scale, 1.0), _unless(bias, 0.0))
+    state: Affine | None = Affine(normalized, (), unless_neutral(scale, 1.0), unless_neutral(bias, 0.0))
     best: Affine | None = None
     while state is not None:
         if returns_to(view, facts.shape(state.output)) and facts.dtype(state.output) in (None, wanted):
@@ -107,7 +102,9 @@ def follow(
         node = _next(state.output)
         inside = node is not None and is_plain(node) and node.graph is graph
         state = _step(state, node, view, facts) if inside and node is not None else None
-    return None if best is None else replace(best, scale=_unless(best.scale, 1.0), bias=_unless(best.bias, 0.0))
+    if best is None:
+        return None
+    return replace(best, scale=unless_neutral(best.scale, 1.0), bias=unless_neutral(best.bias, 0.0))
 
 
 def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine | None:
@@ -126,7 +123,7 @@ def _step(state: Affine, node: ir.Node, view: GroupView, facts: Facts) -> Affine
     parameter = None if operand is None else per_channel(operand, shape, view, facts)
     if parameter is not None and node.op_type in ("Div", "Sub"):
         parameter = _opposite(parameter, node.op_type) if operand is node.inputs[1] else None
-    if parameter is not None and _unless(parameter, 1.0 if kind == "Mul" else 0.0) is None:
+    if parameter is not None and unless_neutral(parameter, 1.0 if kind == "Mul" else 0.0) is None:
         return replace(state, output=output, nodes=nodes)  # it changes nothing
     if state.shifted or (state.scaled and kind == "Mul"):
         return None
@@ -200,8 +197,8 @@ def _vector_behind(operand: ir.Value, channels: int, facts: Facts) -> ir.Value |
     return None
 
 
-def _unless(held: Parameter | None, neutral: float) -> Parameter | None:
-    """None for a parameter known to change nothing."""
+def unless_neutral(held: Parameter | None, neutral: float) -> Parameter | None:
+    """None for a parameter known to change nothing, all ``neutral``."""
     return None if held is None or (held.array is not None and bool(np.all(held.array == neutral))) else held
 
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.affine import sole_consumer
 from gn_deploy.decision import Rejected
 from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.fold import bounds, integer
+from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.views import GroupView
 
 FORM = "split"

@@ -9,8 +9,9 @@ import onnx_ir as ir
 from gn_deploy.around.look import look_around
 from gn_deploy.forms import FORMS
 from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.io import paused_gc
+from gn_deploy.graph.nodes import is_plain
 from gn_deploy.graph.subgraphs import subgraphs
 from gn_deploy.pieces import joined
 from gn_deploy.registry import Unavailable

@@ -1,13 +1,15 @@
 """What a reshape means for Group Normalization: which axes of a view hold samples, groups and channels."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.dims import Dim, Shape, product, spelled
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import is_plain
 
 CASTS = frozenset({"Cast", "CastLike"})
 VIEW_OPS = CASTS | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
@@ -137,7 +139,7 @@ def _is_shuffled(source: ir.Value, facts: Facts) -> bool:
     if node is None or swapped is None or before is None or before.op_type not in VIEW_OPS:
         return False
     rank, (whole, split) = facts.rank(swapped) or 0, (facts.shape(before.inputs[0]), facts.shape(swapped))
-    if rank < 4 or permutation(node, rank) != [0, 2, 1, *range(3, rank)] or whole is None or split is None:
+    if rank < 4 or not transposes(node, [0, 2, 1, *range(3, rank)]) or whole is None or split is None:
         return False
     return len(whole) > 1 and whole[:2] == (split[0], split[1] * split[2])
 
@@ -168,6 +170,22 @@ def permutation(node: ir.Node, rank: int) -> list[int]:
     perm = node.attributes.get("perm")
     order = [*range(rank)][::-1] if perm is None else [int(axis) for axis in perm.as_ints()]
     return order if sorted(order) == [*range(rank)] else []
+
+
+def to_first(rank: int) -> list[int]:
+    """The order of axes that makes (N, ..., C) channels first."""
+    return [0, rank - 1, *range(1, rank - 1)]
+
+
+def to_last(rank: int) -> list[int]:
+    """The order of axes that makes (N, C, ...) channels last."""
+    return [0, *range(2, rank), 1]
+
+
+def transposes(node: ir.Node | None, order: Sequence[int]) -> TypeGuard[ir.Node]:
+    """Whether a node is a Transpose that puts the axes in that order."""
+    found = node is not None and node.op_type == "Transpose" and is_plain(node)
+    return found and node is not None and permutation(node, len(order)) == [*order]
 
 
 def undoes(first: ir.Node, second: ir.Node, facts: Facts) -> bool:

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from gn_deploy.affine import sole_consumer
 from gn_deploy.forms.base import GroupNormSite, dtype_name
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.spec import Activation
 
 _HALF = ("float16", "bfloat16")

@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from gn_deploy.around import expression as of
 from gn_deploy.around.expression import Expression
-from gn_deploy.graph.facts import says_all
+from gn_deploy.graph.nodes import says_all
 
 _FLOAT32_U = 2.0**-24  # unit roundoff of float32, in which every attribute is stored
 _TORCH_THRESHOLD = 20.0  # from which torch takes x for softplus(x); there they differ by 2e-9, tanh of them by 1e-26

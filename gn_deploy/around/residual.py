@@ -6,7 +6,8 @@ import onnx_ir as ir
 
 from gn_deploy.forms.base import GroupNormSite
 from gn_deploy.graph.dims import Dim, Shape
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import is_plain
 from gn_deploy.graph.splice import dying_with
 
 

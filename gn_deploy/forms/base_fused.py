@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
+from gn_deploy.affine import unless_neutral
 from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete, named
 from gn_deploy.graph.facts import Facts
 from gn_deploy.spec import Activation
@@ -47,7 +47,7 @@ def read_fused(
             return miss(f"{name} '{value.name}' is {facts.dtype(value)}, x is {facts.dtype(x)}")
         if name != "residual_bias" and not _meets(value, None if shape is None else len(shape), facts):
             return miss(f"the ranks of x and {name} '{value.name}' are not known to fit")
-    held = [None if p is None else _unless_neutral(p, n, facts) for p, n in zip(parameters, (1.0, 0.0), strict=False)]
+    held = [unless_neutral(_parameter(p, facts), n) for p, n in zip(parameters, (1.0, 0.0), strict=False)]
     scale, bias = [*held, None, None][:2]
     view = GroupView(x, shape or (), groups, channels, channel_axis, ())
     site = complete(form, node, [view], facts, epsilon=epsilon, applied=lambda _view: (scale, bias), closed=True)
@@ -79,8 +79,6 @@ def _meets(operand: ir.Value, rank: int | None, facts: Facts) -> bool:
     return rank is not None and (own == rank or (own == 2 and operand.shape is not None))
 
 
-def _unless_neutral(value: ir.Value, neutral: float, facts: Facts) -> Parameter | None:
+def _parameter(value: ir.Value | None, facts: Facts) -> Parameter | None:
     array = facts.constant(value)
-    if array is None:
-        return Parameter(None, value)
-    return None if bool(np.all(array == neutral)) else Parameter(array.reshape(-1), value)
+    return None if value is None else Parameter(None if array is None else array.reshape(-1), value)

@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from gn_deploy.affine import unless_neutral
 from gn_deploy.errors import InputError
 from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete, named
 from gn_deploy.graph.dims import spelled
@@ -60,8 +61,8 @@ def read_op(
         array = facts.constant(value)
         if array is not None and one_per_group:
             array = np.repeat(array, spec.channels_per_group)
-        neutral = array is not None and bool(np.all(array == (1.0 if which == "scale" else 0.0)))
-        held.append(None if neutral else Parameter(array, value, per_group=one_per_group))
+        neutral = 1.0 if which == "scale" else 0.0
+        held.append(unless_neutral(Parameter(array, value, per_group=one_per_group), neutral))
     closed = any(held) or shape is None
     seen = [(x, ())] if closed else [*takewhile(lambda found: all(map(_is_cast, found[1])), sources(x, facts))][::-1]
     return complete(

@@ -8,22 +8,21 @@ import onnx_ir as ir
 from gn_deploy.affine import Parameter
 from gn_deploy.forms.base import DTYPES, GroupNormSite
 from gn_deploy.graph.splice import Builder
+from gn_deploy.views import to_first, to_last
 
 
 def enter(site: GroupNormSite, builder: Builder) -> ir.Value:
     """The input as (N, C, ...): transposed first when the site is channels last."""
     if site.spec.channel_axis == 1 or site.spec.rank == 2:
         return site.input
-    rank = _rank(site)
-    return builder.op("Transpose", [site.input], {"perm": [0, rank - 1, *range(1, rank - 1)]}, dtype=site.input.dtype)
+    return builder.op("Transpose", [site.input], {"perm": to_first(_rank(site))}, dtype=site.input.dtype)
 
 
 def leave(site: GroupNormSite, value: ir.Value, builder: Builder) -> ir.Value:
     """The inverse of ``enter``."""
     if site.spec.channel_axis == 1 or site.spec.rank == 2:
         return value
-    rank = _rank(site)
-    return builder.op("Transpose", [value], {"perm": [0, *range(2, rank), 1]}, dtype=site.input.dtype)
+    return builder.op("Transpose", [value], {"perm": to_last(_rank(site))}, dtype=site.input.dtype)
 
 
 def parameter(

@@ -88,9 +88,9 @@ def _row_by_row(found: Match, view: GroupView, facts: Facts) -> Decision:
 def _by_group(value: ir.Value | None, view: GroupView, facts: Facts) -> Parameter | Rejected:
     """One number per row, the same for every sample, as one per group."""
     array: NDArray[np.generic] | None = facts.constant(value)
-    number, dtype = facts.uniform(value), None if value is None else facts.dtype(value)
-    if number is not None and dtype is not None:
-        return per_group(np.full(view.num_groups, number, dtype.numpy()), view)
+    element = facts.element(value)
+    if element is not None:
+        return per_group(np.full(view.num_groups, element), view)
     rows = None if array is None or array.size % view.num_groups else array.reshape(-1, view.num_groups)
     if rows is None or not np.all(rows == rows[:1]):
         name = "" if value is None else value.name

@@ -2,21 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeGuard
 
 import onnx_ir as ir
 
-from gn_deploy.affine import sole_consumer
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import GroupNormSite, NearMiss, dtype_name, known_rank, named
 from gn_deploy.forms.base_fused import read_fused
 from gn_deploy.forms.base_write import cast, parameter, ungrouped
-from gn_deploy.graph.facts import Facts, is_plain, says_all
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import says_all, sole_consumer
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation, GroupNormSpec
+from gn_deploy.views import to_first, to_last, transposes
 
 _DOMAIN = "com.microsoft"
-_LAST, _FIRST = [0, 2, 3, 1], [0, 3, 1, 2]  # (N, C, H, W) to channels last, and back
+_LAST, _FIRST = to_last(4), to_first(4)
 _ACTIVATIONS = (Activation.NONE, Activation.SILU)  # by the number in the attribute
 
 
@@ -135,8 +135,8 @@ def _turned(site: GroupNormSite, facts: Facts) -> GroupNormSite:
     read, made = [site.input], [v for v in (site.output, site.sum) if v is not None]
     if "residual" in operands and facts.rank(operands["residual"]) == 4:
         read.append(operands["residual"])
-    before = [node for v in read if _is_transpose(node := v.producer(), _LAST)]
-    after = [node for v in made if _is_transpose(node := sole_consumer(v), _FIRST)]
+    before = [node for v in read if transposes(node := v.producer(), _LAST)]
+    after = [node for v in made if transposes(node := sole_consumer(v), _FIRST)]
     if site.spec.channel_axis == 1 or (len(before), len(after)) != (len(read), len(made)):
         return site
     x, *residual = [v for node in before for v in node.inputs if v is not None]
@@ -150,12 +150,6 @@ def _turned(site: GroupNormSite, facts: Facts) -> GroupNormSite:
         operands=operands | dict(zip(["residual"], residual, strict=False)),
         sum=next(iter(total), None),
     )
-
-
-def _is_transpose(node: ir.Node | None, perm: list[int]) -> TypeGuard[ir.Node]:
-    if node is None or node.op_type != "Transpose" or not is_plain(node) or "perm" not in node.attributes:
-        return False
-    return list(node.attributes["perm"].as_ints()) == perm
 
 
 def _without(site: GroupNormSite, facts: Facts, op_type: str, dtype: str) -> GroupNormSite:

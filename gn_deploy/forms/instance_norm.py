@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.forms.base import DTYPES, Applied, GroupNormSite, NearMiss, complete, known_rank, named, per_group
@@ -28,7 +27,7 @@ class InstanceNorm:
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         if node.domain or len(node.inputs) != 3 or node.inputs[0] is None:
             return None
-        scale, bias = (_constant(value, facts) for value in node.inputs[1:])
+        scale, bias = (facts.constant(v) if facts.element(v) is None else facts.element(v) for v in node.inputs[1:])
         rank = facts.rank(node.inputs[0])
         if rank is None or rank < 3:
             return NearMiss(named(node), self.name, f"the shape of '{node.inputs[0].name}' is not known", 1)
@@ -68,15 +67,6 @@ class InstanceNorm:
 
     def min_opset(self, spec: GroupNormSpec) -> int:
         return 22 if spec.dtype == "bfloat16" else 7
-
-
-def _constant(value: ir.Value | None, facts: Facts) -> NDArray[np.generic] | None:
-    """The elements, or the one number they all are where their count is only known at run time."""
-    array = facts.constant(value)
-    number, dtype = facts.uniform(value), None if value is None else facts.dtype(value)
-    if array is not None or number is None or dtype is None:
-        return array
-    return np.full(1, number, dtype.numpy())
 
 
 FORM = InstanceNorm()

@@ -23,7 +23,7 @@ from gn_deploy.graph.derive import broadcast
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import GroupView, group_views, permutation
+from gn_deploy.views import GroupView, group_views, to_last, transposes
 
 _SINCE = 17
 _UNCHANGED = ("Identity", "Cast", "Dropout")  # what may stand between a Reshape and the norm
@@ -64,10 +64,10 @@ class LayerNorm:
                 if value is None:
                     found.append(None)
                     continue
-                own, number, dtype = facts.shape(value), facts.uniform(value), facts.dtype(value)
+                own, element = facts.shape(value), facts.element(value)
                 fits = own is not None and len(own) <= rank and broadcast([shape, own]) == shape
-                if number is not None and fits and dtype is not None:
-                    found.append(Parameter(np.full(view.num_channels, number, dtype.numpy())))
+                if element is not None and fits:
+                    found.append(Parameter(np.full(view.num_channels, element)))
                     continue
                 held = per_channel(value, shape, view, facts)
                 if held is None:
@@ -116,11 +116,8 @@ class LayerNorm:
 
 def _comes_from_channels_first(x: ir.Value, facts: Facts) -> bool:
     """Whether C was put last just before, as ConvNeXt does; a LayerNorm of tokens is no look-alike."""
-    node = x.producer()
-    shape = facts.shape(x)
-    if node is None or node.op_type != "Transpose" or shape is None or len(shape) < 4:
-        return False
-    return permutation(node, len(shape)) == [0, *range(2, len(shape)), 1]
+    rank = facts.rank(x) or 0
+    return rank > 3 and transposes(x.producer(), to_last(rank))
 
 
 FORM = LayerNorm()

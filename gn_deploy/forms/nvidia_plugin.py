@@ -6,7 +6,8 @@ import onnx_ir as ir
 
 from gn_deploy.forms.base import GroupNormSite, NearMiss, ReadOnly
 from gn_deploy.forms.base_fused import read_fused
-from gn_deploy.graph.facts import Facts, says_all
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import says_all
 from gn_deploy.spec import Activation
 
 _GROUPS = 32  # of the GroupNorm plugin, which has no attribute for it (TensorRT, groupNormPlugin.cpp)

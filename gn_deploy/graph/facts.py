@@ -11,9 +11,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from gn_deploy.graph.contents import contents
-from gn_deploy.graph.derive import REDUCTIONS, derived_shape
+from gn_deploy.graph.derive import derived_shape
 from gn_deploy.graph.dims import Dim, Shape, known, parse
 from gn_deploy.graph.fold import LARGEST, RULES, filling, fold, integer
+from gn_deploy.graph.nodes import is_plain
+from gn_deploy.graph.same import same
 
 T = TypeVar("T")
 
@@ -259,17 +261,6 @@ def _declared(value: ir.Value) -> Shape | None:
         known(d) if isinstance(d, int) else parse(d.value) if d.value is not None else Dim(1, (f"{value.name}.{i}",))
         for i, d in enumerate(value.shape)
     )
-
-
-def is_plain(node: ir.Node) -> bool:
-    """Whether a node is an ONNX operator that says all it does."""
-    return not node.domain and says_all(node)
-
-
-def says_all(node: ir.Node) -> bool:
-    """Whether no attribute of a node, of whatever domain, is left to the caller of a function."""
-    attributes = node.attributes
-    return not attributes or not any(attribute.is_ref() for attribute in attributes.values())
 
 
 def _whole(array: NDArray[np.generic]) -> bool:

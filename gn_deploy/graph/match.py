@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision
-from gn_deploy.graph.facts import Facts, is_plain
+from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import is_plain
 
 _COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
 _VARIADIC = frozenset({"Max", "Min", "Sum", "Mean"})

@@ -119,7 +119,7 @@ def test_a_narrow_terminal_shows_fewer_columns_whole(here: Cli, saved: Saved, mo
     monkeypatch.setenv("COLUMNS", "80")
     shown = here("inspect", path.name, "-t", "tensorrt").err
     assert max(map(len, shown.splitlines())) <= 80
-    assert re.search(r"^encoder\.down\.0\.norm +native +2×4 +none +already written as native", shown, re.MULTILINE)
+    assert re.search(r"^encoder\.down\.0\.norm +native +2×4 +already written as native", shown, re.MULTILINE)
     assert "dtype, epsilon, source: in a wider terminal, or with --json" in shown
 
 

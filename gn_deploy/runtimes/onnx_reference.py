@@ -25,7 +25,7 @@ from gn_deploy.runtimes.promote import promote
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-FLOAT32_INSIDE = ("AffineGrid", "CausalConvWithState", "GridSample", "LinearAttention", "MelWeightMatrix")
+FLOAT32_INSIDE = ("AffineGrid", "CausalConvWithState", "LinearAttention", "MelWeightMatrix")
 """Ops for which onnx.reference computes in float32 whatever the type: no float64 oracle."""
 
 
@@ -142,9 +142,9 @@ def _evaluator() -> type[Any]:
     """ReferenceEvaluator whose every instance, function bodies included, knows our operators."""
     from onnx.reference import ReferenceEvaluator
 
-    from gn_deploy.runtimes import reference_fused, reference_ops, reference_windows
+    from gn_deploy.runtimes import reference_fused, reference_grid, reference_ops, reference_windows
 
-    operators = [*reference_ops.OPS, *reference_windows.OPS]
+    operators = [*reference_ops.OPS, *reference_windows.OPS, *reference_grid.OPS]
     for operator in operators:
         operator.op_domain = ""
     operators += reference_fused.OPS

@@ -102,9 +102,9 @@ def test_functions_are_inlined_and_keep_our_operators() -> None:
 
 
 def test_operators_that_have_no_float64_are_refused() -> None:
-    node = helper.make_node("GridSample", ["x", "grid"], ["y"])
-    inputs = {"x": (TensorProto.FLOAT, (1, 1, 4, 4)), "grid": (TensorProto.FLOAT, (1, 4, 4, 2))}
-    with pytest.raises(RuntimeFailure, match="GridSample in float32"):
+    node = helper.make_node("AffineGrid", ["theta", "size"], ["y"])
+    inputs = {"theta": (TensorProto.FLOAT, (1, 2, 3)), "size": (TensorProto.INT64, (4,))}
+    with pytest.raises(RuntimeFailure, match="AffineGrid in float32"):
         REFERENCE.open(model_of([node], inputs, {"y": TensorProto.FLOAT}), precision="float64")
 
 

@@ -87,6 +87,10 @@ def _without_fnuz(node: ir.Node) -> bool:
     return dtype is None or not dtype.name.endswith("FNUZ")
 
 
+def _without(name: str, *words: str) -> Callable[[ir.Node], bool]:
+    return lambda node: node.attributes.get_string(name, "") not in words
+
+
 _INFINITY = "infinity became the largest number of float8 FNUZ types in 24, not NaN"
 _WINDOWS = "since 22 it ignores windows that start in the padding under ceil_mode"
 _CHANGES = (
@@ -101,6 +105,15 @@ _CHANGES = (
     _Change("AveragePool", 19, "padding under ceil_mode is counted differently since 19", _without_ceil),
     _Change("AveragePool", 22, _WINDOWS, _without_ceil),
     _Change("MaxPool", 22, _WINDOWS, _without_ceil),
+    _Change("Pad", 19, "mode wrap is of 19", _without("mode", "wrap")),
+    _Change(
+        "Resize",
+        19,
+        "half_pixel_symmetric is of 19",
+        _without("coordinate_transformation_mode", "half_pixel_symmetric"),
+    ),
+    _Change("ScatterElements", 18, "the reductions max and min are of 18", _without("reduction", "max", "min")),
+    _Change("ScatterND", 18, "the reductions max and min are of 18", _without("reduction", "max", "min")),
     _Change("Cast", 24, _INFINITY, _without_fnuz),
     _Change("CastLike", 24, _INFINITY, _without_fnuz),
     _Change("Mod", 28, "fmod = 0 is defined for floats since 28", lambda node: node.attributes.get_int("fmod", 0) == 1),

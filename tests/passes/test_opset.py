@@ -76,6 +76,22 @@ def test_a_node_may_use_only_what_the_older_opset_has(text: str, opset: int, rea
     assert bool(reason) == bool(told)
 
 
+@pytest.mark.parametrize(
+    ("node", "opset", "kept", "new"),
+    [
+        ('y = Pad<mode = "%s">(x, p)', 19, "edge", "wrap"),
+        ('y = Resize<coordinate_transformation_mode = "%s">(x, , s)', 19, "asymmetric", "half_pixel_symmetric"),
+        ('y = ScatterElements<reduction = "%s">(x, i, x)', 18, "add", "max"),
+        ('y = ScatterND<reduction = "%s">(x, i, x)', 18, "mul", "min"),
+    ],
+)
+def test_a_word_is_as_old_as_the_opset_that_brought_it(node: str, opset: int, kept: str, new: str) -> None:
+    for word, held in ((kept, True), (new, False)):
+        text = f"(float[4,1] x, int64[4] p, float[2] s, int64[4,1] i) => (float[a,b] y) {{ {node % word} }}"
+        model = ir.from_proto(onnx.parser.parse_model(f'<ir_version: 9, opset_import: ["": {opset}]> g {text}'))
+        assert bool(may_change(model, opset - 1, frozenset())) is held, word
+
+
 def test_nodes_of_branches_and_functions_are_asked() -> None:
     branch = """(float[4] x, bool c) => (float[4] y) { y = If (c) <
         then_branch = a () => (float[4] t) { t = Swish(x) }, else_branch = b () => (float[4] e) { e = Relu(x) }> }"""

@@ -1,20 +1,21 @@
 """The pass that writes every Group Normalization of a model the way a target takes it best."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
-from gn_deploy.around.write import own_part, write
+from gn_deploy.around.write import own_part
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
 from gn_deploy.forms import FORMS
-from gn_deploy.forms.base import Form, GroupNormSite, NearMiss, Parameter
+from gn_deploy.forms.base import Form, GroupNormSite, NearMiss
 from gn_deploy.graph.cut import cut
 from gn_deploy.graph.io import sort
-from gn_deploy.graph.provenance import stamp_model, stamp_node
-from gn_deploy.graph.splice import Builder, Names, dying_with, splice
+from gn_deploy.graph.provenance import stamp_model
+from gn_deploy.graph.splice import Names, dying_with
 from gn_deploy.passes.opset import change_opset, may_change
+from gn_deploy.passes.rewrite import in_copy, last_node, moved, rewrite
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
 from gn_deploy.targets import Target
@@ -90,9 +91,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         unsorted = False
         for plan in plans:
             if plan.form is not None:
-                site = _moved(plan.layer, now)
+                site = moved(plan.layer, now)
                 at = _after(site, before, opset)
-                new = _rewrite(site, plan.form, names, at, self._min_rank, self._function(model, site))
+                new = rewrite(site, plan.form, names, at, self._min_rank, self._function(model, site))
                 unsorted = unsorted or len(new) > 1
                 now |= new
         changed = any(plan.form is not None for plan in plans)
@@ -176,9 +177,9 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         before = cut(model, [site.input, *site.runtime_inputs], [site.output])
         after = before.clone()
         before.graph.opset_imports[""] = after.graph.opset_imports[""] = site.opset
-        copy = _same_site(site, after)
+        copy = in_copy(site, after)
         opset = _after(site, opset_of(model), opset)
-        _rewrite(copy, form, Names(after), opset, self._min_rank, after)
+        rewrite(copy, form, Names(after), opset, self._min_rank, after)
         after.graph.opset_imports[""] = opset
         decision = self.verify(site, before, after)
         if decision:
@@ -210,13 +211,7 @@ def _gone(sites: Iterable[GroupNormSite]) -> frozenset[ir.Node]:
     sites = tuple(sites)
     held = {p.value for site in sites for p in (site.scale, site.bias) if p and p.value is not None}
     read = {value for site in sites for value in (site.input, *site.runtime_inputs)}
-    return dying_with(map(_last, sites), held | read)
-
-
-def _last(site: GroupNormSite) -> ir.Node:
-    producer = site.output.producer()
-    assert producer is not None, "the output of a site is computed by its nodes"
-    return producer
+    return dying_with(map(last_node, sites), held | read)
 
 
 def _after(site: GroupNormSite, before: int, opset: int) -> int:
@@ -230,60 +225,3 @@ def _nearest_opset(form: Form, spec: GroupNormSpec, current: int) -> int:
     if current < lowest:
         return lowest
     return next((opset for opset in range(current, lowest - 1, -1) if form.legal(spec, opset)), current)
-
-
-def _moved(site: GroupNormSite, now: Mapping[ir.Value, ir.Value]) -> GroupNormSite:
-    """``site`` reading the values that stand in the graph now."""
-
-    def there(held: Parameter | None) -> Parameter | None:
-        value = now.get(held.value) if held is not None and held.value is not None else None
-        return held if held is None or value is None else replace(held, value=value)
-
-    return replace(
-        site,
-        input=now.get(site.input, site.input),
-        operands={name: now.get(value, value) for name, value in site.operands.items()},
-        sum=None if site.sum in now else site.sum,  # another one of the same sum gives it
-        scale=there(site.scale),
-        bias=there(site.bias),
-    )
-
-
-def _rewrite(
-    site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, scope: ir.Model | ir.Function
-) -> dict[ir.Value, ir.Value]:
-    """Writes ``site`` as ``form`` in its graph; returns what replaced its output and, where others read it, its sum."""
-    graph = _last(site).graph
-    assert isinstance(graph, ir.Graph)
-    module, _, last = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
-    prefix = module if module and any(last.startswith(node.op_type) for node in site.nodes) else site.name
-    builder = Builder(graph, names, prefix, opset, min_rank=min_rank)
-    value = write(site, form, builder)
-    for node in builder.nodes:
-        stamp_node(node, form.name, site.form, site.nodes)
-    splice(site.nodes, site.output, value, builder, in_function=isinstance(scope, ir.Function))
-    for domain in builder.domains:
-        scope.opset_imports.setdefault(domain, 1)
-    return {site.output: value, **builder.stands_for}
-
-
-def _same_site(site: GroupNormSite, model: ir.Model) -> GroupNormSite:
-    """``site`` in a copy of its region, found by the names of its values."""
-    values: dict[str | None, ir.Value] = {v.name: v for v in model.graph.inputs}
-    values |= {v.name: v for v in model.graph.initializers.values()}
-    values |= {v.name: v for node in model.graph for v in node.outputs}
-
-    def there(held: Parameter | None) -> Parameter | None:
-        return None if held is None else replace(held, value=values.get(held.value.name) if held.value else None)
-
-    return replace(
-        site,
-        input=values[site.input.name],
-        output=values[site.output.name],
-        operands={name: values[value.name] for name, value in site.operands.items()},
-        sum=None,  # only the output is judged
-        scale=there(site.scale),
-        bias=there(site.bias),
-        nodes=tuple(model.graph),
-        graph=model.graph,
-    )

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
@@ -50,9 +50,6 @@ class Target:
         dtype = f":{self.dtype}" if self.dtype else ""
         form = f"+{self.form}" if self.form else ""
         return f"{self.runtime}{version}{dtype}{form}"
-
-    def with_form(self, form: str | None) -> "Target":
-        return replace(self, form=form)
 
     def preference(self, spec: GroupNormSpec) -> tuple[str, ...]:
         """Names of forms to try for ``spec``, best first; an explicitly asked form is the only one."""

@@ -37,7 +37,7 @@ class Builder:
     ``opset`` is the ONNX opset the nodes may use; ``prefix`` starts the names of everything new.
     """
 
-    def __init__(self, graph: ir.Graph, names: Names, prefix: str, opset: int, *, min_rank: int = 2) -> None:
+    def __init__(self, names: Names, prefix: str, opset: int, *, min_rank: int = 2) -> None:
         self.opset = opset
         self.min_rank = min_rank
         """Lowest rank of a normalization's input that the runtime takes (TensorRT: 3)."""
@@ -47,7 +47,6 @@ class Builder:
         """Of the operators that are not ONNX's own."""
         self.stands_for: dict[ir.Value, ir.Value] = {}
         """Other values of the graph that the new nodes compute as well: the old one -> the new one."""
-        self._graph = graph
         self._names = names
         self._prefix = prefix
 

@@ -15,11 +15,9 @@ def rewrite(
     site: GroupNormSite, form: Form, names: Names, opset: int, min_rank: int, scope: ir.Model | ir.Function
 ) -> dict[ir.Value, ir.Value]:
     """Writes ``site`` as ``form`` in its graph; returns what replaced its output and, where others read it, its sum."""
-    graph = last_node(site).graph
-    assert isinstance(graph, ir.Graph)
     module, _, kind = site.name.rpartition("/")  # TorchScript names nodes "/down.1/norm2/InstanceNormalization"
     prefix = module if module and any(kind.startswith(node.op_type) for node in site.nodes) else site.name
-    builder = Builder(graph, names, prefix, opset, min_rank=min_rank)
+    builder = Builder(names, prefix, opset, min_rank=min_rank)
     value = write(site, form, builder)
     for node in builder.nodes:
         stamp_node(node, form.name, site.form, site.nodes)

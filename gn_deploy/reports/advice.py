@@ -27,8 +27,9 @@ def next_steps(report: ParityReport) -> list[str]:
     steps = [_about(runtime, [v for v in broken if v.runtime == runtime], report, a, b) for runtime in runtimes]
     if any(v.status.broken for v in report.outputs) and not broken:
         steps.append("Every GroupNorm is right, the outputs are not: look at what else differs between the two models.")
-    if any(v.status is Status.CRASH for v in report.runtimes):
-        steps.append(f"See whether the runtime takes another spelling: gn-deploy inspect {b} --target TARGET --why")
+    for runtime in (v.runtime for v in report.runtimes if v.status is Status.CRASH):
+        target = _TARGETS.get(ALIASES.get(runtime, runtime), "onnx")
+        steps.append(f"See whether {runtime} takes another spelling: gn-deploy inspect {b} --target {target}")
     if all(v.status is Status.NOTRUN for v in report.runtimes):
         steps.append("See what this machine can run: gn-deploy doctor")
     return list(filter(None, dict.fromkeys(steps)))

@@ -67,7 +67,7 @@ class OrtSession:
         try:
             self._session = _session(model, options, provider)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-            raise RuntimeFailure(_refusal(error)) from error
+            raise RuntimeFailure(_refusal(error, provider)) from error
         active = self._session.get_providers()
         if provider not in active:
             raise UnavailableError(
@@ -147,12 +147,12 @@ def _session(model: "ir.Model | Path", options: Any, provider: str) -> Any:
         return ort.InferenceSession(str(file), options, providers=[provider])
 
 
-def _refusal(error: Exception) -> str:
+def _refusal(error: Exception, provider: str) -> str:
     text = str(error)
     missing = re.search(r"Could not find an implementation for (\S+) node with name '([^']*)'", text)
     if missing:
         where = f" at node '{missing[2]}'" if missing[2] else ""
-        return f"ONNX Runtime has no kernel for {missing[1]} on these element types{where}"
+        return f"{provider} of ONNX Runtime has no kernel for {missing[1]} on these element types{where}"
     return f"ONNX Runtime cannot open the model: {one_line(error)}"
 
 

@@ -186,7 +186,7 @@ def test_torch_exports(dynamo: bool, opset: int, dtype: torch.dtype) -> None:
 
 def written(activation: Activation, dtype: str, opset: int) -> ir.Model:
     made = model("z = Identity(y)", dtype, opset)
-    builder = Builder(made.graph, Names(made), "n", opset)
+    builder = Builder(Names(made), "n", opset)
     value = write_activation(made.graph.inputs[0], activation, builder)
     splice([made.graph[0]], made.graph.outputs[0], value, builder, in_function=False)
     return made

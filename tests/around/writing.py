@@ -44,7 +44,7 @@ def written(
     total = ir.Value(name="sum") if keep_sum else None
     named = dict(zip(operands, others, strict=True))
     site = GroupNormSite(spec, "test", "gn", x, x, held[0], held[1], (), operands=named, sum=total)
-    builder = Builder(graph, Names(model), "gn", opset)
+    builder = Builder(Names(model), "gn", opset)
     y = write(site, FORMS.require(form), builder)
     for value in builder.initializers:
         graph.register_initializer(value)

@@ -26,7 +26,7 @@ def write(
     model = ir.Model(graph, ir_version=13 if opset > 23 else 10)
     held = [None if a is None else Parameter(array=a.astype(dtype.numpy())) for a in (scale, bias)]
     site = GroupNormSite(spec, "test", "gn", x, x, held[0], held[1], ())
-    builder = Builder(graph, Names(model), "gn", opset)
+    builder = Builder(Names(model), "gn", opset)
     y = FORMS.require(form).write(site, builder)
     y.name, y.shape, y.dtype = "y", ir.Shape(shape), dtype
     for value in builder.initializers:

@@ -15,7 +15,7 @@ def graph(text: str) -> ir.Model:
 def replace_last(model: ir.Model) -> ir.Model:
     """The producer of the first output, and its producers, by one Relu of the graph input."""
     output = model.graph.outputs[0]
-    builder = Builder(model.graph, Names(model), "new", 21)
+    builder = Builder(Names(model), "new", 21)
     value = builder.op("Relu", [model.graph.inputs[0]])
     splice(tuple(model.graph), output, value, builder, in_function=False)
     return model
@@ -40,7 +40,7 @@ def test_an_intermediate_that_is_an_output_stays() -> None:
 def test_an_intermediate_with_another_reader_stays() -> None:
     model = graph("(float[4] x) => (float[4] y, float[4] z) { a = Sigmoid(x) y = Neg(a) z = Exp(a) }")
     output = model.graph.outputs[0]
-    builder = Builder(model.graph, Names(model), "new", 21)
+    builder = Builder(Names(model), "new", 21)
     value = builder.op("Relu", [model.graph.inputs[0]])
     splice([model.graph[0], model.graph[1]], output, value, builder, in_function=False)
     assert [n.op_type for n in model.graph] == ["Sigmoid", "Relu", "Exp"]
@@ -62,6 +62,6 @@ def test_new_names_are_new() -> None:
     names = Names(model)
     assert names.fresh("new_one") == "new_one_2"
     assert names.fresh("new_one") == "new_one_3"
-    builder = Builder(model.graph, names, "new", 21)
+    builder = Builder(names, "new", 21)
     value = builder.constant(np.ones(3, np.float32), "one")
     assert value.name == "new/one"

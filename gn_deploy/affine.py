@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from gn_deploy.graph.dims import Dim, Shape, known, product
+from gn_deploy.graph.dims import ONE, Dim, Shape, known, product
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, holds, returns_to, undoes
@@ -160,12 +160,12 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
     own = facts.shape(operand)
     if axes is None or own is None or len(own) > len(shape):
         return None
-    aligned = (Dim(1),) * (len(shape) - len(own)) + own
+    aligned = (ONE,) * (len(shape) - len(own)) + own
     array = facts.constant(operand)
     if array is not None and array.size > view.num_channels:
-        array = _without(array.reshape([d.known or 1 for d in aligned]), axes, shape)
+        array = _without_repeats(array.reshape([d.known or 1 for d in aligned]), axes, shape)
         aligned = tuple(map(known, array.shape))
-    if any(d != Dim(1) and (i not in axes or d != shape[i]) for i, d in enumerate(aligned)):
+    if any(d != ONE and (i not in axes or d != shape[i]) for i, d in enumerate(aligned)):
         return None  # it varies along another axis, or makes the value larger
     if array is not None:
         sizes = [shape[i].known or 1 for i in axes]
@@ -177,7 +177,7 @@ def per_channel(operand: ir.Value, shape: Shape, view: GroupView, facts: Facts) 
     return None if vector is None else Parameter(value=vector, per_group=count != view.num_channels)
 
 
-def _without(array: NDArray[np.generic], axes: range, shape: Shape) -> NDArray[np.generic]:
+def _without_repeats(array: NDArray[np.generic], axes: range, shape: Shape) -> NDArray[np.generic]:
     """The array without the axes along which it only repeats what the channels have."""
     for axis, size in enumerate(array.shape):
         if axis not in axes and size != 1 and known(size) == shape[axis]:
@@ -208,9 +208,9 @@ def _fold(state: Affine, parameter: Parameter, op: str) -> tuple[Parameter | Non
     if op == "Add":
         summed = parameter if bias is None else _combine(bias, parameter, np.add)
         return None if summed is None else (scale, summed)
-    product = parameter if scale is None else _combine(scale, parameter, np.multiply)
-    shifted = bias if bias is None else _combine(bias, parameter, np.multiply)
-    return None if product is None or (bias is not None and shifted is None) else (product, shifted)
+    scaled = parameter if scale is None else _combine(scale, parameter, np.multiply)
+    shifted = None if bias is None else _combine(bias, parameter, np.multiply)
+    return None if scaled is None or (bias is not None and shifted is None) else (scaled, shifted)
 
 
 def _combine(a: Parameter, b: Parameter, how: "np.ufunc") -> Parameter | None:

@@ -85,8 +85,8 @@ def _cut(pieces: Sequence[GroupNormSite], axis: int, facts: Facts) -> tuple[ir.V
         inputs = [piece.input for piece in pieces]
         right = integer(first, "axis", 0) % rank == axis and list(first.outputs) == inputs
         return (source, (first,)) if right else None
-    starts = (slice(i * size, (i + 1) * size) for i in range(len(pieces)))
-    right = all(_takes(node, axis, rank, wanted, facts) for node, wanted in zip(cutters, starts, strict=True))
+    parts = (slice(i * size, (i + 1) * size) for i in range(len(pieces)))
+    right = all(_takes(node, axis, rank, part, facts) for node, part in zip(cutters, parts, strict=True))
     return (source, tuple(cutters)) if right else None
 
 

@@ -7,7 +7,7 @@ from typing import TypeGuard
 import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
-from gn_deploy.graph.dims import Dim, Shape, product, spelled
+from gn_deploy.graph.dims import ONE, Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain
 
@@ -160,7 +160,7 @@ def handed_on(node: ir.Node, facts: Facts) -> ir.Value | None:
             return source if whole is not None and product(whole) == product(shape) else None
         case "Transpose" if shape is not None:
             order = permutation(node, len(shape))
-            moved = [axis for axis in order if shape[axis] != Dim(1)]
+            moved = [axis for axis in order if shape[axis] != ONE]
             return source if moved == sorted(moved) else None
     return None
 
@@ -269,7 +269,7 @@ def groups_of(
 ) -> int | Rejected:
     """num_groups of the reduction of some axes of a view of ``source``, from shapes alone."""
     batch, rank = source[0], len(view)
-    if reduced[:1] == (0,) and view[0] == Dim(1) and len(reduced) > 1:
+    if reduced[:1] == (0,) and view[0] == ONE and len(reduced) > 1:
         reduced = reduced[1:]
     if not reduced or product(source) != product(view):
         return Rejected(f"the view {spelled(view)} does not hold exactly the elements of {spelled(source)}")
@@ -285,7 +285,7 @@ def groups_of(
         return Rejected(f"axes {reduced} of {spelled(view)} are not its last axes")
     if first == 1 and view[0] == batch:
         return 1 if rank > 2 or view != source else Rejected(f"{spelled(view)} is normalized over C alone: LayerNorm")
-    if first == 1 or (view[0] == Dim(1) != batch and first == 2 and (merged or batch.known is None)):
+    if first == 1 or (view[0] == ONE != batch and first == 2 and (merged or batch.known is None)):
         rows = product(view[:first]).divided_by(batch)  # [N*G, K] or [1, N*G, K]
         if rows is not None and rows == source[1]:
             return Rejected(f"{spelled(view)} has a row for each of {spelled(source[:2])}: no groups of channels")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from gn_deploy.forms.base import GroupNormSite
-from gn_deploy.graph.dims import Dim
+from gn_deploy.graph.dims import ONE
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.spec import Activation
@@ -72,5 +72,5 @@ def _per_sample(value: ir.Value, site: GroupNormSite, facts: Facts) -> bool:
     if shape is None or y is None or len(shape) != len(y) or len(y) < 3 or facts.constant(value) is not None:
         return False
     channels = site.spec.channel_axis % len(y)
-    narrow = tuple(d if i == channels else Dim(1) for i, d in enumerate(y))
-    return shape[1:] == narrow[1:] and shape[0] in (y[0], Dim(1))
+    narrow = tuple(d if i == channels else ONE for i, d in enumerate(y))
+    return shape[1:] == narrow[1:] and shape[0] in (y[0], ONE)

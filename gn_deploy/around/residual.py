@@ -5,7 +5,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from gn_deploy.forms.base import GroupNormSite
-from gn_deploy.graph.dims import Dim, Shape
+from gn_deploy.graph.dims import ONE, Shape
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain
 from gn_deploy.graph.splice import dying_with
@@ -28,7 +28,7 @@ def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     gone = dying_with([last] if last is not None else [], {site.input, *site.runtime_inputs})  # not what comes before
     shared = site.input.is_graph_output() or any(use.node not in gone for use in site.input.uses())
     for x, residual in ((a, b), (b, a)):
-        if facts.shape(x) == whole and _fits(residual, whole, site.spec.channel_axis, facts) and not _known(x, facts):
+        if facts.shape(x) == whole and _fits(residual, whole, site.spec.channel_axis, facts) and not _fixed(x, facts):
             return replace(
                 site,
                 spec=replace(site.spec, residual=True),
@@ -43,11 +43,12 @@ def with_residual(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
 
 def _fits(residual: ir.Value, whole: Shape, channel_axis: int, facts: Facts) -> bool:
     shape = facts.shape(residual)
-    if shape is None or _known(residual, facts):
+    if shape is None or _fixed(residual, facts):
         return False
     axes = (0, channel_axis % len(whole))
-    return shape == whole or shape == tuple(d if i in axes else Dim(1) for i, d in enumerate(whole))
+    return shape == whole or shape == tuple(d if i in axes else ONE for i, d in enumerate(whole))
 
 
-def _known(value: ir.Value, facts: Facts) -> bool:
+def _fixed(value: ir.Value, facts: Facts) -> bool:
+    """Whether a value is the same in every run."""
     return value.is_initializer() or facts.constant(value) is not None

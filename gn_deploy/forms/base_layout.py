@@ -9,14 +9,13 @@ import onnx_ir as ir
 from gn_deploy.affine import Parameter, per_channel, source_dtype
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.derive import REDUCTIONS
-from gn_deploy.graph.dims import Dim, Shape, product, spelled
+from gn_deploy.graph.dims import ONE, Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.fold import integer
 from gn_deploy.views import CASTS, GroupView, groups_of, holds, narrows
 
 SPREADING = "Expand Tile Concat Gather"
 """Ops that repeat elements; what they repeat is proved here."""
-ONE = Dim(1)
 _BINARY = frozenset({"Mul", "Add", "Sub", "Div", "Pow", "Max"})
 
 

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.forms.base import Applied, GroupNormSite, NearMiss, Parameter, ReadOnly, complete, named, per_group
-from gn_deploy.forms.base_layout import ONE, Layout
+from gn_deploy.forms.base_layout import Layout
 from gn_deploy.forms.base_statistics import MEAN, VARIANCE, VIEW, averaged
+from gn_deploy.graph.dims import ONE
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Match, Op, match
 from gn_deploy.views import GroupView, group_views

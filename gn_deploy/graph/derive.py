@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
-from gn_deploy.graph.dims import Dim, Shape, known, product
+from gn_deploy.graph.dims import ONE, Dim, Shape, known, product, unknown
 from gn_deploy.graph.fold import Array, bounds, integer, integers, split_sizes
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def derived_shape(value: ir.Value, node: ir.Node, facts: "Facts") -> Shape | Non
         if first is None or axes is None:
             return None
         kept = integer(node, "keepdims", 1)
-        return tuple(Dim(1) if i in axes else d for i, d in enumerate(first) if kept or i not in axes)
+        return tuple(ONE if i in axes else d for i, d in enumerate(first) if kept or i not in axes)
     match kind:
         case "Reshape":
             return _reshaped(node, first, facts)
@@ -47,7 +47,7 @@ def derived_shape(value: ir.Value, node: ir.Node, facts: "Facts") -> Shape | Non
         case "ConstantOfShape":
             return facts.contents(node.inputs[0])
         case "Conv" if (kernel := facts.shape(node.inputs[1])) is not None:
-            batch = Dim(1, (f"{value.name}.0",)) if first is None else first[0]
+            batch = unknown(value.name, 0) if first is None else first[0]
             return (batch, kernel[0], *_unknown(value, range(2, len(kernel))))
         case "Range":
             array = facts.constant(value)
@@ -86,7 +86,7 @@ def derived_shape(value: ir.Value, node: ir.Node, facts: "Facts") -> Shape | Non
             return _multiplied(first, facts.shape(node.inputs[1]))
         case "TopK":
             axis = integer(node, "axis", -1) % len(first)
-            return (*first[:axis], *_unknown(value, [axis]), *first[axis + 1 :])
+            return (*first[:axis], unknown(value.name, axis), *first[axis + 1 :])
     return None
 
 
@@ -100,10 +100,10 @@ def broadcast(shapes: Sequence[Shape | None]) -> Shape | None:
     rank = max(map(len, present))
     result: list[Dim] = []
     for i in range(rank):
-        here = {s[i - rank + len(s)] for s in present if i >= rank - len(s)} - {Dim(1)}
+        here = {s[i - rank + len(s)] for s in present if i >= rank - len(s)} - {ONE}
         if len(here) > 1:
             return None
-        result.append(here.pop() if here else Dim(1))
+        result.append(here.pop() if here else ONE)
     return tuple(result)
 
 
@@ -115,14 +115,14 @@ def _reshaped(node: ir.Node, first: Shape | None, facts: "Facts") -> Shape | Non
     dims: list[Dim | None] = []
     for i, dim in enumerate(d if isinstance(d, Dim) else known(d) for d in wanted):
         if dim.known == 0 and copy_zero:
-            dims.append(first[i] if first is not None and i < len(first) else Dim(1, (f"{node.outputs[0].name}.{i}",)))
+            dims.append(first[i] if first is not None and i < len(first) else unknown(node.outputs[0].name, i))
         else:
             dims.append(None if dim.known == -1 else dim)
     if None in dims:
         rest = product(d for d in dims if d is not None)
         left = product(first).divided_by(rest) if first is not None else None
         name = node.outputs[0].name
-        dims = [d or left or Dim(1, (f"{name}.{i}",)) for i, d in enumerate(dims)]
+        dims = [d or left or unknown(name, i) for i, d in enumerate(dims)]
     return tuple(d for d in dims if d is not None)
 
 
@@ -143,7 +143,7 @@ def _squeezed(node: ir.Node, first: Shape | None, facts: "Facts") -> Shape | Non
     if len(new) < len(given):
         return None
     rest = iter(first)
-    return tuple(Dim(1) if i in new else next(rest) for i in range(rank))
+    return tuple(ONE if i in new else next(rest) for i in range(rank))
 
 
 def _sliced(value: ir.Value, node: ir.Node, first: Shape, facts: "Facts") -> Shape | None:
@@ -160,7 +160,7 @@ def _sliced(value: ir.Value, node: ir.Node, first: Shape, facts: "Facts") -> Sha
         if dim.known is not None:
             dims.append(known(len(range(dim.known)[cut])))
         else:
-            dims.append(dim if whole else Dim(1, (f"{value.name}.{axis}",)))
+            dims.append(dim if whole else unknown(value.name, axis))
     return tuple(dims)
 
 
@@ -184,7 +184,7 @@ def _padded(value: ir.Value, node: ir.Node, first: Shape, facts: "Facts") -> Sha
     dims = list(first)
     for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
         added = before.plus(after)
-        dims[axis] = (None if added is None else first[axis].plus(added)) or _unknown(value, [axis % len(first)])[0]
+        dims[axis] = (None if added is None else first[axis].plus(added)) or unknown(value.name, axis % len(first))
     return tuple(dims)
 
 
@@ -217,8 +217,8 @@ def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
 
 def _but(shape: Shape, axes: Container[int], value: ir.Value) -> Shape:
     """The shape with ``axes`` no longer known."""
-    return tuple(Dim(1, (f"{value.name}.{axis}",)) if axis in axes else dim for axis, dim in enumerate(shape))
+    return tuple(unknown(value.name, axis) if axis in axes else dim for axis, dim in enumerate(shape))
 
 
 def _unknown(value: ir.Value, axes: Iterable[int]) -> Shape:
-    return tuple(Dim(1, (f"{value.name}.{axis}",)) for axis in axes)
+    return tuple(unknown(value.name, axis) for axis in axes)

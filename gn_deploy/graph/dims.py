@@ -57,6 +57,14 @@ def known(size: int) -> Dim:
     return Dim(size)
 
 
+ONE = known(1)
+
+
+def unknown(of: str | None, axis: int) -> Dim:
+    """A size of which nothing is known but whose it is."""
+    return Dim(1, (f"{of}.{axis}",))
+
+
 @cache
 def parse(text: str) -> Dim:
     """A symbolic dimension as files spell it; anything but a product is one opaque unknown."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.graph.contents import contents
 from gn_deploy.graph.derive import derived_shape
-from gn_deploy.graph.dims import Dim, Shape, known, parse
+from gn_deploy.graph.dims import Dim, Shape, known, parse, unknown
 from gn_deploy.graph.fold import LARGEST, RULES, filling, fold, integer
 from gn_deploy.graph.nodes import is_plain
 from gn_deploy.graph.same import same
@@ -258,7 +258,7 @@ def _declared(value: ir.Value) -> Shape | None:
     if value.shape is None:
         return None
     return tuple(
-        known(d) if isinstance(d, int) else parse(d.value) if d.value is not None else Dim(1, (f"{value.name}.{i}",))
+        known(d) if isinstance(d, int) else parse(d.value) if d.value is not None else unknown(value.name, i)
         for i, d in enumerate(value.shape)
     )
 

@@ -10,8 +10,8 @@ from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import says_all
 from gn_deploy.spec import Activation
 
-_GROUPS = 32  # of the GroupNorm plugin, which has no attribute for it (TensorRT, groupNormPlugin.cpp)
-_DOMAINS = ("", "trt.plugins", "com.nvidia", "nvidia")
+GROUPS = 32  # of the GroupNorm plugin, which has no attribute for it (TensorRT, groupNormPlugin.cpp)
+DOMAINS = ("", "trt.plugins", "com.nvidia", "nvidia")
 
 
 class NvidiaPlugin(ReadOnly):
@@ -27,7 +27,7 @@ class NvidiaPlugin(ReadOnly):
 
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         attributes = node.attributes
-        if node.domain not in _DOMAINS or len(node.inputs) < 3 or not says_all(node):
+        if node.domain not in DOMAINS or len(node.inputs) < 3 or not says_all(node):
             return None
         epsilon = attributes.get_float("epsilon", attributes.get_float("eps", 1e-5))
         swish = bool(attributes.get_int("bSwish", 0))
@@ -35,7 +35,7 @@ class NvidiaPlugin(ReadOnly):
             self.name,
             node,
             facts,
-            groups=_GROUPS if node.op_type == "GroupNorm" else attributes.get_int("num_groups", 0),
+            groups=GROUPS if node.op_type == "GroupNorm" else attributes.get_int("num_groups", 0),
             epsilon=epsilon,
             activation=Activation.SILU if swish else Activation.NONE,
         )

@@ -5,17 +5,17 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
+from gn_deploy.forms import nvidia_plugin, plugin
 from gn_deploy.reference import activate
 from gn_deploy.runtimes.base import Array
 from gn_deploy.runtimes.reference_ops import standardized, widened
 from gn_deploy.spec import Activation
 
-_PLUGIN_GROUPS = 32  # of NVIDIA's GroupNorm, which has no attribute for it
 _MICROSOFT = "com.microsoft"
 _NODES = (
     *((_MICROSOFT, name) for name in ("GroupNorm", "SkipGroupNorm")),
-    *((domain, name) for domain in ("", "trt.plugins") for name in ("GroupNorm", "GroupNormalizationPlugin")),
-    ("gn_deploy", "GroupNorm"),
+    *((domain, name) for domain in nvidia_plugin.DOMAINS for name in ("GroupNorm", "GroupNormalizationPlugin")),
+    (plugin.DOMAIN, "GroupNorm"),
 )
 
 
@@ -28,7 +28,7 @@ class _Fused(OpRun):
 
     def _run(self, x: Array, scale: Array, bias: Array, *others: Array | None, **attributes: Any) -> tuple[Array, ...]:
         last = bool(attributes.get("channels_last", self.op_domain == _MICROSOFT))
-        groups = attributes.get("groups", attributes.get("num_groups", _PLUGIN_GROUPS))
+        groups = attributes.get("groups", attributes.get("num_groups", nvidia_plugin.GROUPS))
         epsilon = attributes.get("epsilon", attributes.get("eps", 1e-5))
         along = [-1 if i == (x.ndim - 1 if last else 1) else 1 for i in range(x.ndim)]
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.nodes import says_all
 from gn_deploy.graph.splice import Names
 from gn_deploy.passes.respell import respell, respelled
 from gn_deploy.sites import opset_of
@@ -139,7 +140,7 @@ _HARMLESS_ATTRIBUTES = {
 def _keeps_meaning(node: ir.Node, old: int, new: int) -> Decision:
     """Whether what the node says at both opsets is the same."""
     for op_type, since, what, unaffected in _CHANGES:
-        if op_type == node.op_type and old < since <= new and not unaffected(node):
+        if op_type == node.op_type and old < since <= new and not (says_all(node) and unaffected(node)):
             return Rejected(f"{_versions(op_type, old, new)}: {what}")
     return _extends(node.op_type, old, new)
 

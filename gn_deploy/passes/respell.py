@@ -4,13 +4,17 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
+from gn_deploy.graph.nodes import says_all
 from gn_deploy.graph.splice import Names
 
 
 def respelled(node: ir.Node, current: int, opset: int) -> bool:
-    """Whether raising the opset from ``current`` asks for other words, which ``respell`` knows."""
+    """Whether raising the opset from ``current`` asks for other words, which ``respell`` knows.
+
+    What a node leaves to the caller of a function it cannot say in other words.
+    """
     since, _ = _WORDS.get(node.op_type, (current, None))
-    return node.domain in ("", "ai.onnx") and current < since <= opset
+    return node.domain in ("", "ai.onnx") and current < since <= opset and says_all(node)
 
 
 def respell(node: ir.Node, names: Names) -> None:

@@ -103,6 +103,22 @@ def test_nodes_of_branches_and_functions_are_asked() -> None:
     assert "imports opset 22 of its own" in lowered(call, 24, functions=(body % "Relu").replace("24", "22"))
 
 
+@pytest.mark.parametrize(
+    "node",
+    [
+        "ReduceMax<axes: ints = @a>(x)",
+        "GridSample<mode: string = @a>(x, x)",
+        "Cast<to: int = @a>(x)",
+        "Pad<mode: string = @a>(x, i)",
+        "AveragePool<kernel_shape = [2,2], ceil_mode: int = @a>(x)",
+    ],
+)
+def test_what_the_caller_of_a_function_says_is_not_known(node: str) -> None:
+    function = f'<domain: "my", opset_import: ["": 17]> F<a>(x, i) => (y) {{ y = {node} }}'
+    text = "(float[4,4,2,2] x, int64[8] i) => (float[a,b,c,d] y) { y = my.F<a = 1>(x, i) }"
+    assert not may_change(model(text, 17, function), 24, frozenset())
+
+
 def test_opsets_out_of_reach_are_refused() -> None:
     relu = "(float[4] x) => (float[4] y) { y = Relu(x) }"
     assert "12 is too old to be lowered to" in lowered(relu, 21, 12)

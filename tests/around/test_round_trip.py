@@ -11,14 +11,15 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import gn_deploy as gn
+from gn_deploy.around.write import own_part
+from gn_deploy.forms import FORMS
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.passes.lower import LowerGroupNorm
 from gn_deploy.reference import group_norm
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.sites import find
 from gn_deploy.spec import Activation, GroupNormSpec
-from tests.around.writing import Shape, legal, written
-from tests.forms.writing import WRITTEN, Affine
+from tests.forms.writing import WRITTEN, Affine, Shape, written
 
 OPSETS = (13, 17, 18, 20, 21, 22)
 AXES = ("N", "C", "H", "W", "D")
@@ -89,7 +90,8 @@ def expected(spec: GroupNormSpec, form: str) -> GroupNormSpec:
 )
 @pytest.mark.parametrize("form", WRITTEN)
 def test_written_then_found_then_lowered(form, spec, which, dynamic, keep_sum, to, data):  # type: ignore[no-untyped-def]
-    possible = [opset for opset in OPSETS if legal(form, spec, opset)]
+    own = own_part(spec, FORMS.require(form).fuses)
+    possible = [opset for opset in OPSETS if FORMS.require(form).legal(own, opset)]
     assume(possible and not (spec.rank == 2 and spec.num_groups * 2 > spec.num_channels))
     opset = data.draw(st.sampled_from(possible))
     shared = data.draw(operands(spec))

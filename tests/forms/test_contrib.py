@@ -16,8 +16,7 @@ from gn_deploy.api import inspect
 from gn_deploy.passes.lower import Lowered, LowerGroupNorm
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.spec import GroupNormSpec
-from tests.around.writing import written
-from tests.forms.writing import affine
+from tests.forms.writing import affine, written
 
 C, GROUPS, EPSILON = 8, 2, 1e-3
 ELEMENT = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "bfloat16": TensorProto.BFLOAT16}

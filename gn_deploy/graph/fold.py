@@ -141,8 +141,10 @@ def _range(_node: ir.Node, arrays: Sequence[Array], _index: int) -> Array:
 
 
 def _product(node: ir.Node, arrays: Sequence[Array], _index: int) -> Array | None:
-    whole = len(arrays) == 1 and "axes" not in node.attributes
-    axes = None if whole else tuple(integers(node, "axes") or [int(i) for i in arrays[1]])
+    given = integers(node, "axes") or [int(i) for a in arrays[1:] for i in a]
+    if not given and integer(node, "noop_with_empty_axes", 0):
+        return arrays[0]
+    axes = tuple(given) or None
     keep = bool(integer(node, "keepdims", 1))
     return np.asarray(np.prod(arrays[0], axis=axes, keepdims=keep, dtype=arrays[0].dtype))  # type: ignore[arg-type]
 

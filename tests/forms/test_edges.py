@@ -296,3 +296,12 @@ def test_sizes_that_change_places_or_become_truths_are_no_shape_of_the_input(bac
         {{ v = Reshape(x, s) n = InstanceNormalization(v, one, zero) f = Shape(x) a = Slice(f, i0, i2)
           b = Slice(f, i2, i4) {back} y = Reshape(n, g) }}"""
     )
+
+
+@pytest.mark.parametrize(("count", "found"), [("(k, none)", 1), ("<noop_with_empty_axes = 1>(k, none)", 0)])
+def test_no_axes_are_all_axes_unless_they_are_said_to_be_none(count: str, found: int) -> None:
+    mean = f"t = ReduceSum(q, last) p = ReduceProd{count} g = Cast<to = 1>(p) a = Div(t, g)"
+    text = TWO_PASS.replace("a = ReduceMean<axes = [2]>(q)", mean).replace("<axes = [2]>(v)", "(v, last)")
+    head = """(float[N,8,1,1] x) => (float[N,8,1,1] y) <int64[3] s = {0,4,-1}, float eps = {0.001}, int64[1] last = {2},
+        int64[2] k = {1,2}, int64[0] none = {}>"""
+    assert len(sites(f"{head} {{{text}}}")) == found

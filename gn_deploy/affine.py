@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from gn_deploy.graph.dims import ONE, Dim, Shape, known, product
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain, sole_consumer
-from gn_deploy.views import CASTS, NO_OPS, VIEW_OPS, GroupView, handed_on, holds, returns_to, undoes
+from gn_deploy.graph.passing import CASTS, NO_OPS, VIEW_OPS, handed_on, holds, undoes
+from gn_deploy.views import GroupView, returns_to
 
 _SHAPE_NODES = 64  # between a Shape and the Reshape it serves; exporters need a dozen
 

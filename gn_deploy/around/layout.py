@@ -5,7 +5,7 @@ from dataclasses import replace
 from gn_deploy.forms.base import GroupNormSite
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import sole_consumer
-from gn_deploy.views import to_first, to_last, transposes
+from gn_deploy.graph.passing import to_first, to_last, transposes
 
 
 def with_transposes(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:

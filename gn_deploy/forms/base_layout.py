@@ -12,7 +12,8 @@ from gn_deploy.graph.derive import REDUCTIONS
 from gn_deploy.graph.dims import ONE, Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.fold import integer
-from gn_deploy.views import CASTS, GroupView, groups_of, holds, narrows
+from gn_deploy.graph.passing import CASTS, holds, narrows
+from gn_deploy.views import GroupView, groups_of
 
 SPREADING = "Expand Tile Concat Gather"
 """Ops that repeat elements; what they repeat is proved here."""

@@ -12,7 +12,8 @@ from gn_deploy.forms.base_layout import SPREADING, Layout
 from gn_deploy.graph.dims import product
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.match import Any, Either, Match, Op, Pattern, Refused, Scalar, Through, match
-from gn_deploy.views import NO_OPS, VIEW_OPS, GroupView, group_views, handed_on, sources
+from gn_deploy.graph.passing import NO_OPS, VIEW_OPS, handed_on
+from gn_deploy.views import GroupView, group_views, sources
 
 _ONE_PASS_NOTE = "the variance is taken in one pass, E[x^2] - E[x]^2: unsafe for a large mean; rewriting improves it"
 _ROUNDED_NOTE = "mean or deviation is rounded to the type of the input before it is applied; rewriting improves it"

@@ -7,8 +7,8 @@ import onnx_ir as ir
 
 from gn_deploy.affine import Parameter
 from gn_deploy.forms.base import DTYPES, GroupNormSite
+from gn_deploy.graph.passing import to_first, to_last
 from gn_deploy.graph.splice import Builder
-from gn_deploy.views import to_first, to_last
 
 
 def enter(site: GroupNormSite, builder: Builder) -> ir.Value:

@@ -11,9 +11,9 @@ from gn_deploy.forms.base_fused import read_fused
 from gn_deploy.forms.base_write import cast, parameter, ungrouped
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import says_all, sole_consumer
+from gn_deploy.graph.passing import to_first, to_last, transposes
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import Activation, GroupNormSpec
-from gn_deploy.views import to_first, to_last, transposes
 
 _DOMAIN = "com.microsoft"
 _LAST, _FIRST = to_last(4), to_first(4)

@@ -21,9 +21,10 @@ from gn_deploy.forms.base import (
 from gn_deploy.forms.base_write import apply_affine, enter, grouped, leave, parameter, ungrouped
 from gn_deploy.graph.derive import broadcast
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.passing import to_last, transposes
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import GroupView, group_views, to_last, transposes
+from gn_deploy.views import GroupView, group_views
 
 _SINCE = 17
 _UNCHANGED = ("Identity", "Cast", "Dropout")  # what may stand between a Reshape and the norm

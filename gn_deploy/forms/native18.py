@@ -10,9 +10,9 @@ from gn_deploy.forms.base import DTYPES, GroupNormSite, NearMiss, known_rank
 from gn_deploy.forms.base_op import by_group, read_op
 from gn_deploy.forms.base_write import apply_affine, cast, enter, leave
 from gn_deploy.graph.facts import Facts
+from gn_deploy.graph.passing import holds
 from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.views import holds
 
 _SINCE, _UNTIL = 18, 20
 

@@ -1,6 +1,7 @@
 """GridSample in NumPy, in the type of its input: onnx.reference computes it in float32 whatever that is."""
 
 from itertools import product
+from typing import Any
 
 import numpy as np
 from onnx.reference.op_run import OpRun
@@ -39,7 +40,8 @@ class GridSample(OpRun):
                     place = _inside(place, size, padding_mode, align_corners)
                 weight = weight * np.where((place >= 0) & (place <= size - 1), share, 0)
                 indices.append(np.clip(place, 0, size - 1).astype(np.int64))
-            total += weight[..., None] * wide[(batch, slice(None), *indices)]
+            where: tuple[Any, ...] = (batch, slice(None), *indices)
+            total += weight[..., None] * wide[where]
         return (np.moveaxis(total, -1, 1).astype(x.dtype),)
 
 

@@ -33,7 +33,7 @@ def derived_shape(value: ir.Value, node: ir.Node, facts: "Facts") -> Shape | Non
         return first
     if kind in _BROADCAST:
         return broadcast([facts.shape(v) for v in node.inputs])
-    if kind in REDUCTIONS:
+    if kind in REDUCTIONS or kind == "ReduceProd":
         axes = facts.axes(node)
         if first is None or axes is None:
             return None

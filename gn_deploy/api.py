@@ -59,7 +59,8 @@ class Export:
 
 
 def find(source: Source) -> "list[GroupNormSite]":
-    """Every Group Normalization of a model, in graph order, with the activation that follows as part of its spec.
+    """Every Group Normalization of a model, in graph order, with what provably belongs to it around: activation,
+    residual, modulation, Casts, Transposes. ``site.layers`` are the same with less and less of that.
 
     ``source`` is a path, a ModelProto, an onnx_ir.Model or a torch ONNXProgram, and is not changed.
     Raises InputError for a file that is no valid model.

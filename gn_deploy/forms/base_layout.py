@@ -12,12 +12,12 @@ from gn_deploy.graph.derive import REDUCTIONS
 from gn_deploy.graph.dims import ONE, Dim, Shape, product, spelled
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.fold import integer
-from gn_deploy.graph.passing import CASTS, holds, narrows
+from gn_deploy.graph.passing import CASTS, handed_on, holds, narrows
 from gn_deploy.views import GroupView, groups_of
 
 SPREADING = "Expand Tile Concat Gather"
 """Ops that repeat elements; what they repeat is proved here."""
-_BINARY = frozenset({"Mul", "Add", "Sub", "Div", "Pow", "Max"})
+_BINARY = frozenset({"Add", "Div", "Equal", "Max", "Mul", "Pow", "Sub", "Where"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,12 @@ class Layout:
             twin = next((v for v in twins if self.facts.same(v, value)), None)
             return self.lay(twin) if twin is not None else Rejected(f"'{value.name}' does not come from the tensor")
         inputs = [v for v in node.inputs if v is not None]
-        inputs = inputs if node.op_type in _BINARY else inputs[:1]
+        if node.op_type == "And":  # whatever else is asked for, a guard that holds holds for the group
+            inputs = [v for v in inputs if v.producer() in self._nodes]
+        elif (decided := handed_on(node, self.facts) if node.op_type == "Where" else None) is not None:
+            inputs = [decided]
+        elif node.op_type not in _BINARY:
+            inputs = inputs[:1]
         found = [(v, self.lay(v)) for v in inputs]
         for _, lay in found:
             if isinstance(lay, Rejected):
@@ -95,7 +100,7 @@ class Layout:
             return self._reduced(node, laid[0], shape)
         if node.op_type in SPREADING.split():
             return self._spread(node, inputs[0], shape)
-        if len(inputs) == 1:
+        if len(inputs) == 1 and node.op_type != "And":
             return self._passed(node, laid[0], shape)
         held = next((v for v in inputs if v in self.parameters), None)
         return self._with(held, laid[0], shape) if held is not None else self._joined(node, laid, shape)

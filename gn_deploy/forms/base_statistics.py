@@ -85,21 +85,30 @@ class Mean:
         self.pattern = Either((self.direct, *sums))
 
 
+def _less(view: Pattern, mean: Pattern) -> Pattern:
+    """The view less its mean; jax2onnx puts 0 where least and greatest of a group are equal, which it is there."""
+    difference = Op("Sub", (view, mean))
+    constant = Op("Equal", (Op("ReduceMin", (view,)), Op("ReduceMax", (view,))))
+    guard = Either((constant, Op("And", (constant, Any()))))
+    return Either((difference, Op("Where", (guard, Scalar(0.0), difference))))
+
+
 VIEW = Any()
 _MEAN = Mean(VIEW)
 MEAN = spread(_MEAN.pattern)
-CENTERED = viewed(Op("Sub", (viewed(VIEW), MEAN)))
+CENTERED = viewed(_less(viewed(VIEW), MEAN))
 _OWN = Mean(VIEW)  # a variance may take the mean again, and spell it in another way
-_OF_SQUARE = Mean(Op("Sub", (viewed(VIEW), spread(_OWN.pattern))), squared=True)
+_OF_SQUARE = Mean(_less(viewed(VIEW), spread(_OWN.pattern)), squared=True)
 _RAW = Mean(VIEW, squared=True)
 _ONE_PASS = Op("Sub", (spread(_RAW.pattern), spread(_square(spread(_OWN.pattern)))))
+_EITHER_PASS = Either((_OF_SQUARE.pattern, _ONE_PASS))
 _GUARDS = (
-    Op("Max", (_ONE_PASS, Scalar(0.0))),
-    Op("Clip", (_ONE_PASS,), _from_zero),
-    Op("Relu", (_ONE_PASS,)),
-    Op("Abs", (_ONE_PASS,)),
+    Op("Max", (_EITHER_PASS, Scalar(0.0))),
+    Op("Clip", (_EITHER_PASS,), _from_zero),
+    Op("Relu", (_EITHER_PASS,)),
+    Op("Abs", (_EITHER_PASS,)),
 )
-_MOMENT = Either((_OF_SQUARE.pattern, _ONE_PASS, *_GUARDS))
+_MOMENT = Either((_EITHER_PASS, *_GUARDS))
 _CORRECTED = Through(f"{_SPREAD} Mul Div", _MOMENT, _past_number)
 VARIANCE = spread(_CORRECTED)
 EPSILON = Scalar()

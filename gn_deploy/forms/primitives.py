@@ -15,6 +15,7 @@ from gn_deploy.graph.splice import Builder
 from gn_deploy.spec import GroupNormSpec
 
 _TELLING = 3  # nodes matched from which a miss is worth a word: x - ReduceMean(x), divided or multiplied
+_CENTERING = ("Sub", "Where")
 _UNCENTERED = "what is divided by the deviation is not x less its mean: RMS norm, EvoNorm or the like"
 NORMALIZED = Either((
     Op("Div", (CENTERED, STD)),
@@ -58,9 +59,9 @@ def _may_normalize(node: ir.Node, facts: Facts) -> bool:
         return False  # a square
     one, two = behind(a), behind(b)
     if node.op_type == "Div":
-        centered = one is not None and one.op_type == "Sub"
+        centered = one is not None and one.op_type in _CENTERING
         return centered or (two is not None and two.op_type == "Sqrt" and _scales(node, a, facts))
-    if (one is not None and one.op_type == "Sub") or (two is not None and two.op_type == "Sub"):
+    if any(term is not None and term.op_type in _CENTERING for term in (one, two)):
         return True
     return (_inverts(one, facts) and _scales(node, b, facts)) or (_inverts(two, facts) and _scales(node, a, facts))
 

@@ -12,7 +12,7 @@ from gn_deploy.graph.fold import Array, bounds, integer, integers, split_sizes
 if TYPE_CHECKING:
     from gn_deploy.graph.facts import Facts
 
-REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare"})
+REDUCTIONS = frozenset({"ReduceMax", "ReduceMean", "ReduceMin", "ReduceSum", "ReduceSumSquare"})
 _SAME_SHAPE = frozenset(
     "Identity Cast CastLike Relu Sigmoid Swish Sqrt Reciprocal InstanceNormalization LayerNormalization Abs Log "
     "GroupNormalization BatchNormalization MeanVarianceNormalization Softmax Neg Exp Erf Tanh Clip HardSwish "

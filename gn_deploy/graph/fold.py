@@ -168,6 +168,8 @@ _ELEMENTWISE: dict[str, Callable[..., Any]] = {
     "Log": np.log,
     "Where": np.where,
     "Equal": np.equal,
+    "Greater": np.greater,
+    "Less": np.less,
     "Max": lambda *a: np.maximum.reduce(np.broadcast_arrays(*a)),
     "Min": lambda *a: np.minimum.reduce(np.broadcast_arrays(*a)),
 }

@@ -9,7 +9,7 @@ from gn_deploy.decision import Accepted, Decision
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain
 
-_COMMUTATIVE = frozenset({"Add", "Mul", "Max", "Min", "Sum"})
+_COMMUTATIVE = frozenset({"Add", "And", "Equal", "Mul", "Max", "Min", "Sum"})
 _VARIADIC = frozenset({"Max", "Min", "Sum", "Mean"})
 Predicate = Callable[[ir.Node, Facts], Decision]
 

@@ -12,7 +12,7 @@ from gn_deploy.graph.nodes import is_plain
 CASTS = frozenset({"Cast", "CastLike"})
 VIEW_OPS = CASTS | {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity"}
 """Ops that keep the order of the elements in memory (Cast keeps the values up to rounding)."""
-NO_OPS = frozenset({"Expand", "Transpose", "Dropout"})
+NO_OPS = frozenset({"Expand", "Transpose", "Dropout", "Where"})
 """Ops that keep it in some cases; ``handed_on`` knows which."""
 
 _FLOAT, _DOUBLE = ir.DataType.FLOAT, ir.DataType.DOUBLE
@@ -43,6 +43,9 @@ def handed_on(node: ir.Node, facts: Facts) -> ir.Value | None:
             order = permutation(node, len(shape))
             moved = [axis for axis in order if shape[axis] != ONE]
             return source if moved == sorted(moved) else None
+        case "Where" if (number := facts.scalar(source)) is not None:
+            taken = node.inputs[1 if number else 2]
+            return taken if facts.shape(taken) == facts.shape(node.outputs[0]) is not None else None
     return None
 
 

@@ -223,6 +223,7 @@ def test_ctrl_c_in_the_middle(tmp_path: Path) -> None:
         text=True,
         cwd=tmp_path,
         env=environment(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     deadline = time.monotonic() + 60
     while not (tmp_path / "building").exists() and process.poll() is None and time.monotonic() < deadline:

@@ -28,6 +28,9 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
             if isinstance(module, nn.GroupNorm):
                 nn.init.normal_(module.weight, mean=1.0, std=0.2)
                 nn.init.normal_(module.bias, std=0.2)
+        for name, parameter in model.named_parameters():
+            if name.endswith("level_embed"):  # transformers leaves in it what the memory held before
+                nn.init.normal_(parameter)
     return model.eval()
 
 

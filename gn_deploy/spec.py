@@ -25,6 +25,7 @@ class Activation(StrEnum):
 
 
 FLOAT_DTYPES = ("float32", "float16", "bfloat16", "float64")
+HALF_DTYPES = ("float16", "bfloat16")
 
 
 @dataclass(frozen=True, slots=True)

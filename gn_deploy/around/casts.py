@@ -7,9 +7,7 @@ import onnx_ir as ir
 from gn_deploy.forms.base import GroupNormSite, dtype_name
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import is_plain, sole_consumer
-from gn_deploy.spec import Activation
-
-_HALF = ("float16", "bfloat16")
+from gn_deploy.spec import HALF_DTYPES, Activation
 
 
 def with_casts(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
@@ -26,7 +24,7 @@ def with_casts(site: GroupNormSite, facts: Facts) -> GroupNormSite | None:
     x, y = before.inputs[0], after.outputs[0]
     assert x is not None
     outside = dtype_name(facts.dtype(x))
-    if outside not in _HALF or dtype_name(facts.dtype(y)) != outside:
+    if outside not in HALF_DTYPES or dtype_name(facts.dtype(y)) != outside:
         return None
     spec = replace(inside, dtype=outside, wide_affine=True)
     return replace(site, spec=spec, input=x, output=y, nodes=(before, *site.nodes, after), inner=site)

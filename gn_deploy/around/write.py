@@ -42,7 +42,7 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
         if site.sum is not None:
             builder.stands_for[site.sum] = x
     if own.dtype != spec.dtype:
-        x = builder.op("Cast", [x], {"to": int(DTYPES[own.dtype])}, dtype=DTYPES[own.dtype], shape=site.input.shape)
+        x = builder.op("Cast", [x], {"to": int(DTYPES[own.dtype])}, dtype=DTYPES[own.dtype])
     modulation = [
         None if own.scale_shift or operands.pop(name, None) is None else _broadcast(site, name, builder)
         for name in ("modulation_scale", "modulation_shift")

@@ -8,10 +8,8 @@ import onnx_ir as ir
 from gn_deploy.affine import unless_neutral
 from gn_deploy.forms.base import GroupNormSite, NearMiss, Parameter, complete, named
 from gn_deploy.graph.facts import Facts
-from gn_deploy.spec import Activation
+from gn_deploy.spec import HALF_DTYPES, Activation
 from gn_deploy.views import GroupView
-
-_HALF = ("float16", "bfloat16")
 
 
 def read_fused(
@@ -58,7 +56,7 @@ def read_fused(
         activation=activation,
         residual="residual" in found,
         scale_shift=any(name.startswith("modulation") for name in found),
-        wide_affine=site.spec.dtype in _HALF,
+        wide_affine=site.spec.dtype in HALF_DTYPES,
     )
     sums = [v for v in node.outputs[1:2] if v.uses() or v.is_graph_output()]
     return replace(site, spec=spec, operands=found, sum=sums[0] if sums else None)

@@ -54,8 +54,9 @@ class Contrib:
         spec = site.spec
         inputs = [_entered(site, site.input, builder), *_parameters(site, builder)]
         if spec.residual:
-            inputs += [_entered(site, site.operands["residual"], builder)]
-            inputs += [site.operands[name] for name in ("residual_bias",) if name in site.operands]
+            inputs.append(_entered(site, site.operands["residual"], builder))
+        if "residual_bias" in site.operands:
+            inputs.append(site.operands["residual_bias"])
         attributes = {
             "activation": _ACTIVATIONS.index(spec.activation),
             "channels_last": 1,

@@ -206,8 +206,8 @@ class Facts:
         if value.is_initializer() and value.const_value is not None:
             return tuple(Dim(int(s)) for s in value.const_value.shape.numpy())
         node = value.producer()
-        if node is not None and node.op_type in _FUSED and node.domain and node.inputs:
-            return self.shape(node.inputs[0])
+        if (like := _alike(node)) is not None:
+            return self.shape(like)
         if node is None or not is_plain(node) or not node.inputs or node.inputs[0] is None:
             return None
         return derived_shape(value, node, self)
@@ -228,8 +228,8 @@ class Facts:
         if value.const_value is not None:
             return value.const_value.dtype
         node, index = value.producer(), value.index()
-        if node is not None and node.op_type in _FUSED and node.domain and node.inputs and node.inputs[0] is not None:
-            return self.dtype(node.inputs[0])
+        if (like := _alike(node)) is not None:
+            return self.dtype(like)
         if node is None or index is None or not is_plain(node):
             return None
         if node.op_type == "Cast":
@@ -239,6 +239,12 @@ class Facts:
             return None if tensor is None else tensor.dtype
         typed = (node.inputs[i] for i in _typed_alike(node.op_type, self.opset, index) if i < len(node.inputs))
         return next((found for v in typed if v is not None and (found := self.dtype(v)) is not None), None)
+
+
+def _alike(node: ir.Node | None) -> ir.Value | None:
+    """What all outputs of a node of another domain have the shape and type of, where its name says so."""
+    fused = node is not None and bool(node.domain) and node.op_type in _FUSED
+    return node.inputs[0] if node is not None and fused and node.inputs else None
 
 
 @cache

@@ -14,14 +14,13 @@ from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.report import Metrics, SiteVerdict, Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
-from gn_deploy.spec import GroupNormSpec
+from gn_deploy.spec import HALF_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
     from gn_deploy.forms.base import Parameter
 
 Array = NDArray[Any]
 _SEVERITY = (Status.NOTRUN, Status.PASS, Status.WARN, Status.UNSTABLE, Status.NAN, Status.FAIL, Status.CRASH)
-LOW_PRECISION = ("float16", "bfloat16")
 _POINTWISE = frozenset(("Add", "Sub", "Mul", "Div"))
 
 
@@ -93,7 +92,7 @@ def judge_arrays(
     scale, bias = (None if p is None else np.asarray(p).astype(held) for p in (scale, bias))
     around = for_oracle({name: a.astype(x.dtype) for name, a in (operands or {}).items()}, x, spec.channel_axis)
     arithmetic = coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32")
-    unrounded = x.dtype.name if tapped and x.dtype.name in LOW_PRECISION else None
+    unrounded = x.dtype.name if tapped and x.dtype.name in HALF_DTYPES else None
     limits = bounds(
         x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores, input_dtype=unrounded, **around
     )
@@ -161,7 +160,7 @@ def low_precision_stores(pair: Pair, dtype: str) -> int:
 
     The ONNX function body of GroupNormalization, and any spelling with Mul and Add after it, stores two.
     """
-    if dtype not in LOW_PRECISION:
+    if dtype not in HALF_DTYPES:
         return 0
     pointwise = sum(node.op_type in _POINTWISE for node in pair.region)
     return min(max(2, pointwise - 1), 4)  # 4: subtraction, division, product, sum; the rest is about statistics

@@ -59,9 +59,14 @@ def program(*arguments: str) -> float:
 
 
 def peak_memory(folder: Path, gigabytes: float) -> float:
-    """MB that lowering a model of that size adds to the peak of a process that has lowered a small one; Linux only."""
+    """What ``peak_added`` says of a model of that size with external data."""
     heavy(folder / "small.onnx", 0.0625)
     heavy(folder / "large.onnx", gigabytes)
+    return peak_added(folder)
+
+
+def peak_added(folder: Path) -> float:
+    """MiB that lowering large.onnx adds to the peak of a process that has lowered small.onnx beside it; Linux only."""
     arguments = [str(folder / name) for name in ("small.onnx", "small_out.onnx", "large.onnx", "large_out.onnx")]
     done = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True, check=True)
     return float(done.stdout)

@@ -153,3 +153,13 @@ def _model(
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
     onnx.checker.check_model(proto)
     return normalize(ir.from_proto(proto))
+
+
+def with_dynamic_scale(m: ir.Model, wrong: bool = False) -> ir.Model:
+    """The first GroupNorm's scale and bias become inputs; ``wrong`` exchanges them."""
+    node = next(n for n in m.graph if n.op_type == "GroupNormalization")
+    for i, name in ((1, "w"), (2, "b")):
+        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([CHANNELS]))
+        m.graph.inputs.append(value)
+        node.replace_input_with(3 - i if wrong else i, value)
+    return m

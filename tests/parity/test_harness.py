@@ -20,7 +20,7 @@ from gn_deploy.parity.oracle import open_oracle, reference_runtime
 from gn_deploy.parity.report import OutputVerdict, Status
 from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure
 from gn_deploy.sites import find
-from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network
+from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network, with_dynamic_scale
 
 
 class Broken:
@@ -87,16 +87,6 @@ def test_chunks_and_batches_change_nothing(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(in_place, "TAP_BYTES", 1)
     monkeypatch.setattr(probing, "MAX_ELEMENTS", 1)
     assert compare(a, b).to_dict() == whole.to_dict()
-
-
-def with_dynamic_scale(m: ir.Model, wrong: bool = False) -> ir.Model:
-    """The first GroupNorm's scale and bias become inputs; ``wrong`` exchanges them."""
-    node = next(n for n in m.graph if n.op_type == "GroupNormalization")
-    for i, name in ((1, "w"), (2, "b")):
-        value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([CHANNELS]))
-        m.graph.inputs.append(value)
-        node.replace_input_with(3 - i if wrong else i, value)
-    return m
 
 
 def test_a_scale_known_at_run_time_is_judged_in_place() -> None:

@@ -9,7 +9,7 @@ import pytest
 from gn_deploy.forms.base import GroupNormSite
 from gn_deploy.parity.rewrite import check
 from gn_deploy.sites import find
-from tests.parity.spellings import CHANNELS, ONE_PASS, RIGHT, WRONG, Graph, Spelling, alone, native
+from tests.parity.spellings import CHANNELS, ONE_PASS, RIGHT, WRONG, Graph, Spelling, alone, native, with_dynamic_scale
 
 SHAPES = [("N", CHANNELS, 6, 6), (2, CHANNELS, 6, 6), (1, CHANNELS, 6, 6)]
 
@@ -77,18 +77,9 @@ def test_a_shape_frozen_into_the_graph_is_noticed() -> None:
 
 
 def test_parameters_known_at_run_time() -> None:
-    def model(*, swap: bool = False) -> ir.Model:
-        m = alone(native())
-        node = next(n for n in m.graph if n.op_type == "GroupNormalization")
-        for i, name in ((1, "w"), (2, "b")):
-            value = ir.Value(name=name, type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([CHANNELS]))
-            m.graph.inputs.append(value)
-            node.replace_input_with(3 - i if swap else i, value)
-        return m
-
-    was = model()
-    assert check(_site(was), was, model())
-    assert not check(_site(was), was, model(swap=True))
+    was = with_dynamic_scale(alone(native()))
+    assert check(_site(was), was, with_dynamic_scale(alone(native())))
+    assert not check(_site(was), was, with_dynamic_scale(alone(native()), wrong=True))
 
 
 def test_half_precision_inside_is_no_false_alarm() -> None:

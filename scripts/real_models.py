@@ -32,7 +32,7 @@ from gn_deploy.errors import GnDeployError
 from gn_deploy.exporters.axes import Axes, propose
 from gn_deploy.exporters.failure import one_line
 from gn_deploy.exporters.recipe import Recipe, load_recipe
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # weights are random: nothing is to be downloaded
 MODELS = Path(__file__).parents[1] / "models"

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from gn_deploy.cli.base import Answer, Json, check_folder, once, save_report, terminal
-from gn_deploy.errors import ExitCode, InputError, UnavailableError
+from gn_deploy.errors import InputError, UnavailableError
 
 
 def parity(
@@ -66,7 +66,7 @@ def parity(
     show(result, console)
     if report is not None:
         save_report(result, report, console)
-    return Answer(result.to_dict(), ExitCode.OK if result.held else ExitCode.PARITY_BROKEN, json)
+    return Answer(result.to_dict(), result.exit_code, json)
 
 
 def _require(runtimes: Sequence[str]) -> None:

@@ -9,8 +9,9 @@ import numpy as np
 
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
-from gn_deploy.parity.per_site import Override, coarser, worst
-from gn_deploy.parity.report import OutputVerdict, Status
+from gn_deploy.parity.per_site import Override, coarser
+from gn_deploy.parity.report import OutputVerdict
+from gn_deploy.parity.status import Status, worst
 from gn_deploy.parity.tolerance import FORMATS, Bounds
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
 from gn_deploy.spec import FLOAT_DTYPES

@@ -8,7 +8,8 @@ import numpy as np
 from gn_deploy.exporters.examples import named_inputs
 from gn_deploy.parity.cases import Case, input_specs, model_cases
 from gn_deploy.parity.harness import REFERENCE_RUNTIME, Subject, judge
-from gn_deploy.parity.report import ParityReport, Status
+from gn_deploy.parity.report import ParityReport
+from gn_deploy.parity.status import Status
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.runtimes.torch_eager import TorchModel
 from gn_deploy.sites import find

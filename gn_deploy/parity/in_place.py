@@ -8,7 +8,7 @@ from gn_deploy.graph.cut import tap
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.per_site import Evidence, Override, channels, is_dynamic, judge_arrays, low_precision_stores
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.spec import FLOAT_DTYPES
 
 if TYPE_CHECKING:

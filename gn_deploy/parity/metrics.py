@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gn_deploy.parity.report import Metrics, Status
+from gn_deploy.parity.report import Metrics
+from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds
 from gn_deploy.reference import F64
 from gn_deploy.spec import GroupNormSpec

@@ -1,7 +1,7 @@
 """One GroupNorm on one runtime, judged on arrays that went in and came out."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,8 @@ from gn_deploy.errors import InputError
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
-from gn_deploy.parity.report import Metrics, SiteVerdict, Status
+from gn_deploy.parity.report import Metrics, SiteVerdict
+from gn_deploy.parity.status import Status, worst
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
 from gn_deploy.spec import HALF_DTYPES, GroupNormSpec
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from gn_deploy.forms.base import Parameter
 
 Array = NDArray[Any]
-_SEVERITY = (Status.NOTRUN, Status.PASS, Status.WARN, Status.UNSTABLE, Status.NAN, Status.FAIL, Status.CRASH)
 _POINTWISE = frozenset(("Add", "Sub", "Mul", "Div"))
 
 
@@ -52,11 +52,6 @@ class Override:
 
     def __str__(self) -> str:
         return f"judged by atol={self.atol:g} rtol={self.rtol:g}, as asked"
-
-
-def worst(statuses: Iterable[Status]) -> Status:
-    """The most severe; NOTRUN when there is none."""
-    return max(statuses, key=_SEVERITY.index, default=Status.NOTRUN)
 
 
 def judge_arrays(

@@ -22,7 +22,7 @@ from gn_deploy.parity.per_site import (
     judge_arrays,
     low_precision_stores,
 )
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:

@@ -1,37 +1,17 @@
 """The result of a comparison as plain data: what was judged, where, how far off it was, and whether parity held."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from enum import StrEnum
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from typing import Any
 
-from gn_deploy.errors import InputError
+from gn_deploy.errors import ExitCode, InputError
+from gn_deploy.parity.plain import from_plain, to_plain
+from gn_deploy.parity.status import Status
 
-T = TypeVar("T")
-
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of ``ParityReport.to_dict`` and so of report.json; raised when a field changes its meaning or goes away."""
-
-
-class Status(StrEnum):
-    """What was found out about one site or output on one runtime."""
-
-    PASS = "pass"
-    UNSTABLE = "unstable"
-    """Outside the bound, inside the one of one-pass variance (E[x^2] - E[x]^2): right formula, unsafe arithmetic."""
-    FAIL = "fail"
-    NAN = "nan"
-    """NaN or Inf where the reference has a number, or the other way round."""
-    CRASH = "crash"
-    NOTRUN = "notrun"
-    """The runtime is not available here; never counted as a pass."""
-    WARN = "warn"
-    """End to end only: more than right runtimes have shown, less than anything wrong has."""
-
-    @property
-    def broken(self) -> bool:
-        return self in (Status.UNSTABLE, Status.FAIL, Status.NAN, Status.CRASH)
+READABLE = (1, 2)
+"""Versions that ``from_dict`` reads; 1 has fewer fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +29,21 @@ class Metrics:
     """Worst per-group least-squares slope of actual against reference; 1 when right."""
     offset: float = float("nan")
     """Worst per-group offset of that fit; 0 when right."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorstGroup:
+    """The group with the largest error over bound of a site's worst case, for drawing; at most 256 evenly picked
+    elements, in order."""
+
+    sample: int
+    group: int
+    index: tuple[int, ...]
+    """Positions of the picked elements within the group, counted over channels and then space."""
+    x: tuple[float, ...]
+    expected: tuple[float, ...]
+    actual: tuple[float, ...]
+    bound: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +68,15 @@ class SiteVerdict:
     """Source line ("unet.py:88"), when the file says."""
     cases: dict[str, float] = field(default_factory=dict)
     """error_over_bound of every case, for the plots of the report."""
+    looks_like: str = ""
+    """What the error looks like, in words ("epsilon 1e-06 instead of 1e-05"), when a signature fits."""
+    histogram: tuple[int, ...] = ()
+    """Elements of the worst case by error over bound, in bins of HISTOGRAM_EDGES; the first bin holds the zeros too."""
+    group: WorstGroup | None = None
+
+
+HISTOGRAM_EDGES = tuple(10.0 ** (e / 4) for e in range(-16, 17))
+"""Of error over bound: quarter decades from 1e-4 to 1e4; the first and the last bin are open."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,103 @@ class TaskVerdict:
     """Clopper-Pearson 95 % lower bound of the agreement."""
     certified: int = 0
     """Samples whose top-1 margin in the reference exceeds twice the largest difference: their class cannot change."""
+    difference: float = float("nan")
+    """value - reference_value, as a paired mean over samples."""
+    interval: tuple[float, ...] = ()
+    """Lower and upper end of the paired-bootstrap 95 % interval of the difference."""
+    allowed_drop: float = float("nan")
+    """What was allowed; NaN when nothing was asked."""
+    status: Status = Status.NOTRUN
+    """PASS or FAIL against ``allowed_drop``; NOTRUN when nothing was asked."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """Three or more runtimes on one site or output: who agrees with whom, and who is right by the float64 oracle."""
+
+    place: str
+    """Name of the site or output."""
+    case: str
+    camps: tuple[tuple[str, ...], ...]
+    """Runtimes that agree with each other within the sum of their bounds, the largest camp first."""
+    right: tuple[str, ...]
+    """Runtimes inside the bound of the oracle."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Divergence:
+    """The first value at which a runtime leaves what it should compute, found by ``locate``."""
+
+    runtime: str
+    against: str
+    """"oracle", or the runtime it was compared with."""
+    value: str
+    """Name of the first wrong value; "" when none was found."""
+    node: str = ""
+    op_type: str = ""
+    module: str = ""
+    source: str = ""
+    case: str = ""
+    metrics: Metrics | None = None
+    noise_ratio: float = float("nan")
+    """Error over the rounding noise of the reference at this value."""
+    looks_like: str = ""
+    """What the error looks like, in words: slope and offset, or a fault with a name."""
+    files: tuple[str, ...] = ()
+    """The smallest model that shows it, its inputs and the script to run it, when they were written out."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Blame:
+    """Which setting of a runtime is at fault for a divergence, found by switching settings one by one."""
+
+    runtime: str
+    culprit: str
+    """Name of the optimizer rule, level or hint ("Pad_Fusion"); "" when none makes a difference."""
+    kind: str = ""
+    """"optimizer rule", "optimization level", "precision hint", "execution option"."""
+    with_it: float = float("nan")
+    """Noise ratio with the setting as it was."""
+    without_it: float = float("nan")
+    """Noise ratio with only that switched off."""
+    tried: tuple[str, ...] = ()
+    remedy: str = ""
+    """What to write in the code that opens the model, to do without it."""
+    files: tuple[str, ...] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confidence:
+    """How sure ``until_confident`` is, over independently drawn inputs."""
+
+    inputs: int
+    violations: int
+    rate_below: float
+    """With ``level`` confidence fewer than this share of inputs like these break parity (Clopper-Pearson, 1934)."""
+    level: float = 0.95
+    settled: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Noticed:
+    """One fault seeded into the user's own model: whether the chosen data and runtimes would have caught it."""
+
+    fault: str
+    seeded: int
+    """GroupNorms it was seeded into, one at a time."""
+    effective: int
+    """Of those, where it changes what is computed at all on the chosen data."""
+    noticed: int
+    named: int
+    """Of those noticed, where the verdict named the right GroupNorm."""
+    missed: tuple[str, ...] = ()
+    """Sites where an effective fault went unnoticed."""
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,13 +242,34 @@ class ParityReport:
     title: str = "parity"
     engines: tuple[dict[str, Any], ...] = ()
     """Engines built on the way: runtime, version, size in bytes, kernels."""
+    votes: tuple[Vote, ...] = ()
+    located: tuple[Divergence, ...] = ()
+    blamed: tuple[Blame, ...] = ()
+    confidence: Confidence | None = None
+    noticed: tuple[Noticed, ...] = ()
+    accepted: tuple[Status, ...] = ()
+    """Verdicts that the user takes for held, such as lowprec or unstable."""
 
     @property
     def held(self) -> bool:
         judged = [v.status for v in self.sites] + [v.status for v in self.outputs]
         ran = any(status is not Status.NOTRUN for status in judged)
-        broken = any(status.broken for status in judged + [v.status for v in self.runtimes])
+        broken = any(status.broken and status not in self.accepted for status in self._statuses)
         return ran and not broken and not self.unjudged
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """The rule of ``Status``: broken is 1, a runtime that did not run 3, and nothing judged at all is never 0."""
+        absent = any(v.status is Status.NOTRUN for v in self.runtimes)
+        if absent and (self.held or not any(status.broken for status in self._statuses)):
+            return ExitCode.UNAVAILABLE
+        return ExitCode.OK if self.held else ExitCode.PARITY_BROKEN
+
+    @property
+    def _statuses(self) -> list[Status]:
+        rows: tuple[tuple[RuntimeVerdict | SiteVerdict | OutputVerdict | TaskVerdict, ...], ...]
+        rows = (self.runtimes, self.sites, self.outputs, self.tasks)
+        return [v.status for group in rows for v in group]
 
     @property
     def unjudged(self) -> tuple[str, ...]:
@@ -163,51 +285,19 @@ class ParityReport:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON: enums as their words, NaN as None, infinity as "inf" or "-inf", no clock."""
-        plain: dict[str, Any] = _plain(asdict(self))
+        plain: dict[str, Any] = to_plain(self)
         for runtime in plain["runtimes"]:
             del runtime["seconds"]
         return {"schema_version": SCHEMA_VERSION, "verdict": self.verdict, "held": self.held} | plain
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "ParityReport":
-        """The inverse of ``to_dict`` up to NaN for every None; raises InputError for another schema version."""
-        if data.get("schema_version") != SCHEMA_VERSION:
-            raise InputError(f"schema_version {data.get('schema_version')}, this release reads {SCHEMA_VERSION}")
-        rows: dict[str, Any] = {
-            "runtimes": tuple(_row(RuntimeVerdict, r) for r in data["runtimes"]),
-            "sites": tuple(_row(SiteVerdict, r) for r in data["sites"]),
-            "outputs": tuple(_row(OutputVerdict, r) for r in data["outputs"]),
-            "tasks": tuple(_row(TaskVerdict, r) for r in data["tasks"]),
-            "unpaired": tuple(data["unpaired"]),
-            "engines": tuple(data["engines"]),
-        }
-        return _row(cls, dict(data) | rows)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, StrEnum):
-        return str(value)
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else None if math.isnan(value) else str(float(value))
-    return value
-
-
-def _row(kind: type[T], data: Mapping[str, Any]) -> T:
-    """One dataclass from its plain data: unknown keys are ignored, missing ones take their default."""
-    values = {f.name: data[f.name] for f in fields(kind) if f.name in data}  # type: ignore[arg-type]
-    if values.get("metrics"):
-        values["metrics"] = _row(Metrics, values["metrics"])
-    if "status" in values:
-        values["status"] = Status(values["status"])
-    if "cases" in values:
-        values["cases"] = {k: _number(v) for k, v in values["cases"].items()}
-    numbers = {f.name for f in fields(kind) if f.type is float}  # type: ignore[arg-type]
-    return kind(**{k: _number(v) if k in numbers else v for k, v in values.items()})
-
-
-def _number(value: float | str | None) -> float:
-    return math.nan if value is None else float(value)
+        """The inverse of ``to_dict`` up to NaN for every None; raises InputError for anything else."""
+        version = data.get("schema_version")
+        if version not in READABLE:
+            raise InputError(f"schema_version {version}, this release reads {' and '.join(map(str, READABLE))}")
+        try:
+            return from_plain(cls, data)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            hint = "needed: report.json as gn-deploy wrote it"
+            raise InputError(f"not a report of schema {version}: {type(error).__name__} {error}", hint) from None

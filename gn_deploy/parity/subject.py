@@ -11,9 +11,10 @@ from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.pairing import Pair, Pairing, pair
-from gn_deploy.parity.per_site import Evidence, Override, verdict, worst
+from gn_deploy.parity.per_site import Evidence, Override, verdict
 from gn_deploy.parity.probe import probe
-from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.status import Status, worst
 from gn_deploy.registry import Unavailable
 from gn_deploy.runtimes import RUNTIMES, resolve
 from gn_deploy.runtimes.base import RuntimeFailure

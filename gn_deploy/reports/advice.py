@@ -2,7 +2,8 @@
 
 import shlex
 
-from gn_deploy.parity.report import ParityReport, SiteVerdict, Status
+from gn_deploy.parity.report import ParityReport, SiteVerdict
+from gn_deploy.parity.status import Status
 from gn_deploy.runtimes import ALIASES
 
 _TARGETS = {

@@ -1,6 +1,6 @@
 """report.json: the whole comparison as one strict JSON document with a versioned schema.
 
-Top level (``schema_version`` 1)::
+Top level (``schema_version`` 2)::
 
     schema_version  int     raised when a field changes its meaning or goes away
     verdict         str     "held" | "broken"
@@ -8,15 +8,27 @@ Top level (``schema_version`` 1)::
     title, reference, candidate, command   str
     runtimes   [{runtime, status, version, precision, reason}]
     sites      [{site, runtime, status, case, metrics, reason, form, num_groups, num_channels, epsilon, dtype, module,
-                 source, cases}]             one per site and runtime; cases: {case: error_over_bound}
+                 source, cases, looks_like, histogram, group}]
+               one per site and runtime; cases: {case: error_over_bound}; histogram: elements of the worst case in
+               quarter decades of error over bound from 1e-4 to 1e4; group: null or the worst group drawn,
+               {sample, group, index, x, expected, actual, bound}
     outputs    [{output, runtime, status, case, metrics, noise_ratio, reason}]
-    tasks      [{runtime, metric, reference_value, value, agreement, agreement_lower, samples, certified}]
+    tasks      [{runtime, metric, reference_value, value, agreement, agreement_lower, samples, certified, difference,
+                 interval, allowed_drop, status, reason}]
     engines    [{runtime, version, size, kernels: [{name, kind, origin}]}]
     unpaired   [str]        sites of the reference without a counterpart, each with the reason
+    votes      [{place, case, camps, right, reason}]      who agrees with whom, and who with the oracle
+    located    [{runtime, against, value, node, op_type, module, source, case, metrics, noise_ratio, looks_like, files,
+                 reason}]   the first value at which a runtime leaves what it should compute
+    blamed     [{runtime, culprit, kind, with_it, without_it, tried, remedy, files, reason}]
+    confidence null | {inputs, violations, rate_below, level, settled, reason}
+    noticed    [{fault, seeded, effective, noticed, named, missed, reason}]   --would-notice
+    accepted   [status]     verdicts that were asked to be taken for held
     environment {package: version}
 
-``status`` is one of pass, unstable, fail, nan, crash, notrun, warn. ``metrics`` is null when nothing was measured, else
-{error_over_bound, max_abs, rel_l2, cosine, max_ulp, slope, offset}; ``error_over_bound`` at most 1 is a pass.
+``status`` is one of pass, warn, lowprec, unstable, nan, fail, timeout, crash, notrun. ``metrics`` is null when nothing
+was measured, else {error_over_bound, max_abs, rel_l2, cosine, max_ulp, slope, offset}; ``error_over_bound`` at most 1
+is a pass. Version 1 had no votes, located, blamed, confidence, noticed, accepted and fewer fields in sites and tasks.
 JSON has no NaN and no infinity: NaN is null, infinity the word "inf" or "-inf", and the status says what happened.
 """
 

@@ -7,7 +7,8 @@ from importlib.resources import files
 
 from gn_deploy.errors import UnavailableError
 from gn_deploy.parity.families import FAMILIES
-from gn_deploy.parity.report import ParityReport, SiteVerdict, Status
+from gn_deploy.parity.report import ParityReport, SiteVerdict
+from gn_deploy.parity.status import Status
 from gn_deploy.reports import summary
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.base import ReportFile

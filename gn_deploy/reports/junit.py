@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
-from gn_deploy.parity.report import ParityReport, Status
+from gn_deploy.parity.report import ParityReport
+from gn_deploy.parity.status import Status
 from gn_deploy.reports.base import ReportFile
 from gn_deploy.reports.summary import Verdict, headline, judged, reason
 

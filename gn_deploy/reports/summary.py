@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.status import Status
 
 Verdict = SiteVerdict | OutputVerdict | RuntimeVerdict
 
@@ -15,6 +16,8 @@ GLYPHS = {
     Status.FAIL: "✗",
     Status.NAN: "✗",
     Status.CRASH: "✗",
+    Status.TIMEOUT: "✗",
+    Status.LOWPREC: "≈",
     Status.NOTRUN: "–",
 }
 MEANINGS = {
@@ -24,6 +27,8 @@ MEANINGS = {
     Status.FAIL: "outside the bound",
     Status.NAN: "NaN or infinity where the reference has a number, or the other way round",
     Status.CRASH: "the runtime refused or crashed",
+    Status.TIMEOUT: "the runtime took longer than it was given",
+    Status.LOWPREC: "the right function in a lower precision than promised",
     Status.NOTRUN: "not run here",
 }
 

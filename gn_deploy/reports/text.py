@@ -6,7 +6,8 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.status import Status
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.summary import (
     GLYPHS,
@@ -23,7 +24,9 @@ from gn_deploy.reports.summary import (
     worst,
 )
 
-_STYLES = {Status.PASS: "green", Status.WARN: "yellow", Status.UNSTABLE: "yellow", Status.NOTRUN: "dim"}
+_STYLES = {Status.PASS: "green", Status.NOTRUN: "dim"} | dict.fromkeys(
+    (Status.WARN, Status.UNSTABLE, Status.LOWPREC), "yellow"
+)
 
 
 def show(report: ParityReport, console: Console) -> None:

@@ -8,7 +8,7 @@ import onnx_ir as ir
 import pytest
 
 import gn_deploy as gn
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.runtimes.base import RuntimeFailure
 from tests.corpus.exemplars import EXEMPLARS, LOOK_ALIKES, Exemplar, Trial

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gn_deploy.parity.cases import Case, input_specs
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.reference import group_norm
 from tests.corpus.exemplars import EXEMPLARS, GOLDEN, LOOK_ALIKES, Exemplar, Trial
 from tests.corpus.test_lowered import FORMS, judge_all, statuses

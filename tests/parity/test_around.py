@@ -11,7 +11,8 @@ import gn_deploy as gn
 from gn_deploy.graph.normalize import normalize
 from gn_deploy.graph.splice import Names
 from gn_deploy.parity.pairing import pair
-from gn_deploy.parity.report import ParityReport, Status
+from gn_deploy.parity.report import ParityReport
+from gn_deploy.parity.status import Status
 from gn_deploy.sites import find
 
 NORM = "GroupNormalization<num_groups = 4, epsilon = 0.001>"

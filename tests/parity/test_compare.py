@@ -7,7 +7,7 @@ import pytest
 from gn_deploy.errors import InputError
 from gn_deploy.graph.normalize import normalize
 from gn_deploy.parity.harness import Subject, compare, judge
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from tests.parity import spellings
 from tests.parity.spellings import BIAS, CHANNELS, GROUPS, ONE_PASS, RIGHT, SCALE, WRONG, Graph, alone, native, network
 

@@ -17,7 +17,8 @@ from gn_deploy.parity.end_to_end import EndToEnd, decisions
 from gn_deploy.parity.harness import Subject, compare, judge
 from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import open_oracle, reference_runtime
-from gn_deploy.parity.report import OutputVerdict, Status
+from gn_deploy.parity.report import OutputVerdict
+from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure
 from gn_deploy.sites import find
 from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network, with_dynamic_scale

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from gn_deploy.parity.metrics import classify, measure, ulp
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import Bounds
 from gn_deploy.spec import GroupNormSpec
 

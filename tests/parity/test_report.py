@@ -49,7 +49,7 @@ def test_json_is_strict_and_comes_back() -> None:
     text = json.dumps(report.to_dict(), allow_nan=False)
     assert "3.5" not in text  # seconds: a clock
     data = json.loads(text)
-    assert data["schema_version"] == 1
+    assert data["schema_version"] == 2
     assert data["outputs"][0]["metrics"]["error_over_bound"] == "inf"
     back = ParityReport.from_dict(data)
     assert back.outputs == report.outputs

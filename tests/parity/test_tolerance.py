@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from gn_deploy.parity.cases import FAMILIES, deal
 from gn_deploy.parity.metrics import classify, measure
-from gn_deploy.parity.report import Status
+from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import LIPSCHITZ, bound, bounds
 from gn_deploy.reference import activate
 from gn_deploy.spec import Activation, GroupNormSpec

@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gn_deploy.errors import InputError
-from gn_deploy.parity.report import Metrics, OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, Status
+from gn_deploy.parity.report import Metrics, OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.status import Status
 from gn_deploy.reports import REPORTS, as_json, html, junit, write
 
 HOSTILE = "<script>alert('1')</script>\x00\x1b[31m]]>&\"'\ud800 {{ 7 * 7 }}"
@@ -79,7 +80,7 @@ def test_json_is_strict_and_tells_everything(broken: ParityReport) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
     data = json.loads(as_json.render(broken), parse_constant=refuse)
-    assert (data["schema_version"], data["verdict"], data["held"]) == (1, "broken", False)
+    assert (data["schema_version"], data["verdict"], data["held"]) == (2, "broken", False)
     assert len(data["sites"]) == len(broken.sites)
     assert {row["status"] for row in data["sites"]} == {"pass", "fail", "unstable", "nan", "notrun"}
     assert next(r for r in data["sites"] if r["status"] == "fail")["metrics"]["error_over_bound"] == 830.0

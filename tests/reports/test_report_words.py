@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from gn_deploy.parity.report import OutputVerdict, ParityReport, Status
+from gn_deploy.parity.report import OutputVerdict, ParityReport
+from gn_deploy.parity.status import Status
 from gn_deploy.reports import summary, text
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.html import Scale, families

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from gn_deploy.graph.cut import tap
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.pairing import Pair
-from gn_deploy.parity.per_site import Evidence, Override, channels, is_dynamic, judge_arrays, low_precision_stores
+from gn_deploy.parity.per_site import (
+    Evidence,
+    Override,
+    channels,
+    gather,
+    is_dynamic,
+    judge_arrays,
+    low_precision_stores,
+)
 from gn_deploy.parity.status import Status
 from gn_deploy.spec import FLOAT_DTYPES
 
@@ -59,13 +67,14 @@ def evidence_in_place(
                 values: dict[str, Array] = {**case.feeds, **session.run(case.feeds)}
                 for pair in chunk:
                     x, y = values[str(pair.input.name)], values[str(pair.output.name)]
-                    found.setdefault(pair, []).extend(
+                    gather(
+                        found.setdefault(pair, []),
                         judge_arrays(
                             x, y, pair.spec, *_parameters(pair.site, values),
                             case=case.name, precision=precision,
                             stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
                             operands={name: _array(value, values) for name, value in pair.operands.items()},
-                        )
+                        ),
                     )  # fmt: skip
         finally:
             session.close()
@@ -89,10 +98,9 @@ def evidence_in_torch(
             elif is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
                 found[pair] = [Evidence("in place", Status.NOTRUN, reason="scale or bias is only known at run time")]
             else:
-                found[pair] += judge_arrays(
-                    values[f"{key}:input"], values[f"{key}:output"], pair.spec, *_parameters(pair.site, {}),
-                    case=case.name, override=override,
-                )  # fmt: skip
+                x, y = values[f"{key}:input"], values[f"{key}:output"]
+                parameters = _parameters(pair.site, {})
+                gather(found[pair], judge_arrays(x, y, pair.spec, *parameters, case=case.name, override=override))
     return found
 
 

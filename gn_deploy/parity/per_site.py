@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
+from gn_deploy.parity.drawing import Drawing, draw
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
@@ -32,6 +33,8 @@ class Evidence:
     status: Status
     metrics: Metrics | None = None
     reason: str = ""
+    drawing: Drawing | None = None
+    """Of the gravest evidence only: see ``gather``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +77,7 @@ def judge_arrays(
     One piece of evidence, or one per family of ``hand`` (the slots' families). ``precision`` is what the runtime
     computes in when that is lower than y's dtype: then x and parameters, which it rounded on arrival, are rounded to
     it. ``tapped`` tells that x is a copy out of a running network: in low precision the kernel may have read the number
-    before it was rounded (ONNX Runtime drops pairs of casts).
+    before it was rounded (ONNX Runtime drops pairs of casts). Only the gravest piece is drawn.
     """
     if y.ndim == spec.rank != x.ndim and y.size == x.size:  # a flattened site
         y = y.reshape(x.shape)
@@ -93,16 +96,33 @@ def judge_arrays(
     )
     if override is not None:
         limits = override.replace(limits)
+    inputs, answers, *limit = (by_slot(a, spec) for a in (x, y, limits.reference, limits.two_pass, limits.one_pass))
     if hand is None:
-        return [_evidence(case, y, limits, dtype, spec)]
-    rows = [by_slot(a, spec) for a in (y, limits.reference, limits.two_pass, limits.one_pass)]
-    slot = GroupNormSpec(1, rows[0].shape[1])
-    found = []
-    for name in dict.fromkeys(hand):
-        at = [i for i, held in enumerate(hand) if held == name]
-        mine, *limit = (array[at] for array in rows)
-        found.append(_evidence(f"{case} {name}", mine, Bounds(*limit), dtype, slot))
-    return found
+        drawing = draw(inputs, answers, Bounds(*limit), dtype, range(len(inputs)), spec.num_groups)
+        return [replace(_evidence(case, y, limits, dtype, spec), drawing=drawing)]
+    slot = GroupNormSpec(1, inputs.shape[1])
+    at = {name: [i for i, held in enumerate(hand) if held == name] for name in hand}
+    own = {name: Bounds(*(array[rows] for array in limit)) for name, rows in at.items()}
+    found = {name: _evidence(f"{case} {name}", answers[at[name]], own[name], dtype, slot) for name in at}
+    name = max(found, key=lambda name: _gravity(found[name]))
+    drawing = draw(inputs[at[name]], answers[at[name]], own[name], dtype, at[name], spec.num_groups)
+    found[name] = replace(found[name], drawing=drawing)
+    return list(found.values())
+
+
+def gather(held: list[Evidence], more: Sequence[Evidence]) -> None:
+    """Add ``more`` to ``held``, of which only the gravest stays drawn: however many cases come, one drawing is kept."""
+    held.extend(more)
+    drawn = [i for i, e in enumerate(held) if e.drawing is not None]
+    gravest = max(drawn, key=lambda i: _gravity(held[i]), default=None)
+    for i in drawn:
+        if i != gravest:
+            held[i] = replace(held[i], drawing=None)
+
+
+def _gravity(evidence: Evidence) -> tuple[int, float]:
+    size = evidence.metrics.error_over_bound if evidence.metrics else math.inf
+    return list(Status).index(evidence.status), size
 
 
 def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Override | None = None) -> SiteVerdict:
@@ -133,6 +153,8 @@ def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Ov
         module=site.module,
         source=site.source,
         cases={e.case: e.metrics.error_over_bound for e in evidence if e.metrics},
+        histogram=chief.drawing.histogram if chief and chief.drawing else (),
+        group=chief.drawing.group if chief and chief.drawing else None,
     )
 
 

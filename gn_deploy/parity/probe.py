@@ -18,6 +18,7 @@ from gn_deploy.parity.per_site import (
     Override,
     channels,
     coarser,
+    gather,
     is_dynamic,
     judge_arrays,
     low_precision_stores,
@@ -184,7 +185,7 @@ def _run(
             values = feeds | session.run(feeds)
             for plan, hand in zip(plans, dealt, strict=True):
                 if turn < len(hand):
-                    found[plan.pair] += _judged(plan.pair, *hand[turn], values, precision, override)
+                    gather(found[plan.pair], _judged(plan.pair, *hand[turn], values, precision, override))
     finally:
         session.close()
     return found

@@ -44,6 +44,7 @@ class WorstGroup:
     expected: tuple[float, ...]
     actual: tuple[float, ...]
     bound: tuple[float, ...]
+    """|actual - expected| up to which an element passes; infinity where nothing can be said."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,15 @@ class SiteVerdict:
     looks_like: str = ""
     """What the error looks like, in words ("epsilon 1e-06 instead of 1e-05"), when a signature fits."""
     histogram: tuple[int, ...] = ()
-    """Elements of the worst case by error over bound, in bins of HISTOGRAM_EDGES; the first bin holds the zeros too."""
+    """Elements of the worst case by error over bound: bin i holds those above HISTOGRAM_EDGES[i - 1] and at most
+    HISTOGRAM_EDGES[i], so the first one holds the zeros, the last one NaN and infinity; 34 counts, () when nothing was
+    measured."""
     group: WorstGroup | None = None
+    """Kept for the worst broken sites of a runtime and for its worst held one."""
 
 
 HISTOGRAM_EDGES = tuple(10.0 ** (e / 4) for e in range(-16, 17))
-"""Of error over bound: quarter decades from 1e-4 to 1e4; the first and the last bin are open."""
+"""Of error over bound: quarter decades from 1e-4 to 1e4, with an open bin at either end; 1, the bound, is an edge."""
 
 
 @dataclass(frozen=True, slots=True)

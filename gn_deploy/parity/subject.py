@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from gn_deploy.errors import GnDeployError, InputError, UnavailableError
 from gn_deploy.parity.cases import Array, Case, input_specs
+from gn_deploy.parity.drawing import keep_few
 from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.pairing import Pair, Pairing, pair
-from gn_deploy.parity.per_site import Evidence, Override, verdict
+from gn_deploy.parity.per_site import Evidence, Override, gather, verdict
 from gn_deploy.parity.probe import probe
 from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status, worst
@@ -128,7 +129,7 @@ def _judge_sites(
         evidence = probe(pairing.pairs, subject.model, runtime, by.override)
         if cases:
             for p, more in evidence_in_place(pairing.pairs, subject.model, runtime, cases, by.override).items():
-                evidence[p] = [*evidence[p], *more]
+                gather(evidence[p], more)
     elif isinstance(session, Listening):
         plain = tuple(
             Pair(s, s.bare.spec, s.bare.input, s.bare.output, "module", "module path") for s in by.sites
@@ -138,7 +139,7 @@ def _judge_sites(
     else:
         why = "an engine does not show its inner values" if cases else "only an ONNX model can be probed"
         pairing = Pairing((), tuple((s, why) for s in by.sites))
-    found.sites += [verdict(p, subject.label, evidence[p], by.override) for p in pairing.pairs]
+    found.sites += keep_few(verdict(p, subject.label, evidence[p], by.override) for p in pairing.pairs)
     found.unpaired += [f"{s.name}: {why}" for s, why in pairing.unpaired]
 
 

@@ -9,9 +9,10 @@ Top level (``schema_version`` 2)::
     runtimes   [{runtime, status, version, precision, reason}]
     sites      [{site, runtime, status, case, metrics, reason, form, num_groups, num_channels, epsilon, dtype, module,
                  source, cases, looks_like, histogram, group}]
-               one per site and runtime; cases: {case: error_over_bound}; histogram: elements of the worst case in
-               quarter decades of error over bound from 1e-4 to 1e4; group: null or the worst group drawn,
-               {sample, group, index, x, expected, actual, bound}
+               one per site and runtime; cases: {case: error_over_bound}; histogram: elements of the worst case by
+               error over bound, in quarter decades from 1e-4 to 1e4 with an open bin at either end, [] when nothing
+               was measured; group: null or at most 256 elements of the group that is furthest off, {sample, group,
+               index, x, expected, actual, bound}
     outputs    [{output, runtime, status, case, metrics, noise_ratio, reason}]
     tasks      [{runtime, metric, reference_value, value, agreement, agreement_lower, samples, certified, difference,
                  interval, allowed_drop, status, reason}]
@@ -33,18 +34,25 @@ JSON has no NaN and no infinity: NaN is null, infinity the word "inf" or "-inf",
 """
 
 import json
+import re
 from typing import Any
 
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.reports.base import ReportFile
 
+_NUMBER = r"(?:-?\d[\d.e+-]*|null|\"-?inf\")"
+_NUMBERS = re.compile(rf"\[\n\s+({_NUMBER}(?:,\n\s+{_NUMBER})*)\n\s*\]")
+"""A list of numbers over several lines; no string looks like it, because inside a string a newline is escaped."""
+
 
 def dumps(document: Any) -> str:
-    """One strict JSON document, indented, ending in a newline; text outside ASCII is kept as it is.
+    """One strict JSON document, indented, ending in a newline; text outside ASCII is kept as it is, and a list of
+    numbers is one line.
 
     Raises ValueError for NaN and infinity, which JSON does not have.
     """
     text = json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False)
+    text = _NUMBERS.sub(lambda found: f"[{' '.join(found[1].split())}]", text)
     return text.encode("utf-8", "replace").decode("utf-8") + "\n"  # a lone surrogate in a name has no UTF-8
 
 

@@ -205,3 +205,19 @@ def test_a_failure_while_writing_leaves_the_old_reports(
         write(broken, tmp_path)
     assert (tmp_path / "report.json").read_bytes() == before["report.json"]
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_list_of_numbers_is_one_line_and_still_the_same_list() -> None:
+    document = {
+        "numbers": [1, -2.5e-07, None, "inf", "-inf", 0.1],
+        "words": ["a", "b"],
+        "mixed": [1, "[\n  1,\n  2\n]"],
+        "empty": [],
+        "nested": [[1, 2], [3]],
+        "rows": [{"a": [1, 2]}],
+    }
+    text = as_json.dumps(document)
+    assert json.loads(text) == document
+    assert '"numbers": [1, -2.5e-07, null, "inf", "-inf", 0.1],\n' in text
+    assert '"a": [1, 2]\n' in text
+    assert '"words": [\n' in text

@@ -1,4 +1,4 @@
-"""Right implementations of GroupNorm, each with its own rounding; and wrong ones, one fault each."""
+"""Right implementations of GroupNorm, each with its own rounding; wrong ones are gn_deploy.faults."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gn_deploy.reference import group_norm
 from gn_deploy.spec import GroupNormSpec
 
 Array = NDArray[Any]
@@ -98,133 +97,4 @@ RIGHT: dict[str, Implementation] = {
     "fused": fused,
     "welford": welford_merged,
     "torch": torch_contiguous,
-}
-
-
-def one_pass(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-    g = _groups(x, spec)
-    mean = g.mean(1, keepdims=True, dtype=np.float32)
-    var = np.square(g).mean(1, keepdims=True, dtype=np.float32) - mean * mean
-    with np.errstate(invalid="ignore"):
-        return _finish((g - mean) / np.sqrt(var + np.float32(spec.epsilon)), x, scale, bias)
-
-
-def _with(**changes: Any) -> Implementation:
-    """The oracle itself with something else in its specification."""
-    from dataclasses import replace
-
-    def run(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-        wanted = {k: v(spec) if callable(v) else v for k, v in changes.items()}
-        return group_norm(x, replace(spec, **wanted), scale, bias).astype(x.dtype)
-
-    return run
-
-
-def _z(function: Callable[[Array, GroupNormSpec], Array]) -> Implementation:
-    """Another normalization of the grouped values (N, G, n) in float64, then the right scale and bias."""
-
-    def run(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-        g = x.astype(np.float64).reshape(x.shape[0], spec.num_groups, -1)
-        z = function(g, spec).reshape(x.shape)
-        tail = [1] * (x.ndim - 2)
-        with np.errstate(over="ignore"):
-            return (z * scale.astype(np.float64).reshape(-1, *tail) + bias.reshape(-1, *tail)).astype(x.dtype)
-
-    return run
-
-
-def _parameters(change: Callable[[Array, Array, GroupNormSpec], tuple[Array, Array]]) -> Implementation:
-    def run(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-        return group_norm(x, spec, *change(scale, bias, spec)).astype(x.dtype)
-
-    return run
-
-
-def _moments(g: Array) -> tuple[Array, Array]:
-    return g.mean(-1, keepdims=True), g.var(-1, keepdims=True)
-
-
-def _standard(g: Array, mean: Array, var: Array, spec: GroupNormSpec) -> Array:
-    return (g - mean) / np.sqrt(var + spec.epsilon)
-
-
-def _interleaved(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-    order = np.arange(spec.num_channels).reshape(spec.channels_per_group, spec.num_groups).T.ravel()
-    y = np.empty_like(x)
-    y[:, order] = group_norm(x[:, order], spec, scale[order], bias[order]).astype(x.dtype)
-    return y
-
-
-def _late(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-    order = np.roll(np.arange(spec.num_channels), -1)
-    y = np.empty_like(x)
-    y[:, order] = group_norm(x[:, order], spec, scale[order], bias[order]).astype(x.dtype)
-    return y
-
-
-def _transposed(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-    return np.ascontiguousarray(np.swapaxes(group_norm(x, spec, scale, bias), -1, -2)).astype(x.dtype)
-
-
-def _rounded_output(dtype: str) -> Implementation:
-    def run(x: Array, spec: GroupNormSpec, scale: Array, bias: Array) -> Array:
-        return group_norm(x, spec, scale, bias).astype(dtype).astype(x.dtype)
-
-    return run
-
-
-def _padded(g: Array, spec: GroupNormSpec) -> Array:
-    wide = np.pad(g, ((0, 0), (0, 0), (0, max(1, g.shape[-1] // 8))))
-    return _standard(g, *_moments(wide), spec)
-
-
-def _rms(g: Array, spec: GroupNormSpec) -> Array:
-    return g / np.sqrt(np.square(g).mean(-1, keepdims=True) + spec.epsilon)
-
-
-def _mean_abs(g: Array, spec: GroupNormSpec) -> Array:
-    centred = g - g.mean(-1, keepdims=True)
-    return centred / (np.abs(centred).mean(-1, keepdims=True) + np.sqrt(spec.epsilon))
-
-
-def _outside(g: Array, spec: GroupNormSpec) -> Array:
-    mean, var = _moments(g)
-    return (g - mean) / (np.sqrt(var) + spec.epsilon)
-
-
-def _unbiased(g: Array, spec: GroupNormSpec) -> Array:
-    mean, var = _moments(g)
-    return _standard(g, mean, var * g.shape[-1] / (g.shape[-1] - 1), spec)
-
-
-FAULTS: dict[str, Implementation] = {
-    "epsilon 1e-3": _with(epsilon=1e-3),
-    "epsilon 1e-6": _with(epsilon=1e-6),
-    "epsilon x10": _with(epsilon=lambda s: 10 * s.epsilon),
-    "epsilon absent": _with(epsilon=1e-30),
-    "epsilon outside the root": _z(_outside),
-    "unbiased variance": _z(_unbiased),
-    "interleaved groups": _interleaved,
-    "half the groups": _with(num_groups=lambda s: s.num_groups // 2),
-    "per channel": _with(num_groups=lambda s: s.num_channels),
-    "one group": _with(num_groups=1),
-    "groups one channel late": _late,
-    "batch statistics": _z(lambda g, s: _standard(g, g.mean((0, 2), keepdims=True), g.var((0, 2), keepdims=True), s)),
-    "first sample's statistics": _z(lambda g, s: _standard(g, *_moments(g[:1]), s)),
-    "last element left out": _z(lambda g, s: _standard(g, *_moments(g[..., :-1]), s)),
-    "padding counted": _z(_padded),
-    "no centring": _z(_rms),
-    "mean absolute deviation": _z(_mean_abs),
-    "bias dropped": _parameters(lambda w, b, s: (w, 0 * b)),
-    "scale dropped": _parameters(lambda w, b, s: (np.ones_like(w), b)),
-    "scale and bias per group": _parameters(
-        lambda w, b, s: (
-            np.repeat(w[:: s.channels_per_group], s.channels_per_group),
-            np.repeat(b[:: s.channels_per_group], s.channels_per_group),
-        )
-    ),
-    "scale and bias one channel off": _parameters(lambda w, b, s: (np.roll(w, 1), np.roll(b, 1))),
-    "height and width swapped": _transposed,
-    "stored in float16": _rounded_output("float16"),
-    "stored in bfloat16": _rounded_output("bfloat16"),
 }

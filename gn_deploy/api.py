@@ -1,6 +1,6 @@
 """The five public verbs: find, lower, export, build, compare."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite, NearMiss
+    from gn_deploy.parity.progress import Tell
     from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
     from gn_deploy.runtimes.base import BuildResult
@@ -77,9 +78,7 @@ def inspect(source: Source, target: str | Target = "onnx") -> Inspection:
     return replace(seen, decisions=LowerGroupNorm(goal).decide(seen.model, seen.sites))
 
 
-def lower(
-    source: Source, target: str | Target, *, out: str | Path | None = None, verify: bool = True
-) -> Lowering:
+def lower(source: Source, target: str | Target, *, out: str | Path | None = None, verify: bool = True) -> Lowering:
     """Writes every Group Normalization the way ``target`` takes it best; ``onnx+FORM`` asks for one form.
 
     With ``verify``, each rewrite is judged against the float64 oracle, and one that fails is not made.
@@ -207,7 +206,7 @@ def compare(
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: "Tell | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
 
@@ -216,7 +215,8 @@ def compare(
        written and not who runs it. One that is absent or fails is told in the report, which then has not held.
     3. ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions by name.
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
-    5. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
+    5. ``progress`` is called with a ``Progress``, whose str is a line for people, before each step.
+    6. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """

@@ -91,7 +91,7 @@ def demo(
             names=(source.name, f"{made.name} on {plural(len(subjects), 'runtime')}"),
             title=made.name,
             command=f"gn-deploy demo --recipe {recipe}",
-            progress=say,
+            progress=lambda step: say(str(step)),
         )
         say(f"{plural(len(sites), 'GroupNorm')} on {plural(len(subjects), 'runtime')} against the float64 oracle")
     with _step(console, "task") as say:

@@ -59,7 +59,7 @@ def parity(
             atol=atol,
             rtol=rtol,
             network=not probes_only,
-            progress=status.update,
+            progress=lambda step: status.update(str(step)),
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])
     result = replace(result, reference=reference, candidate=str(candidate), command=typed)

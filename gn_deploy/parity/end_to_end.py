@@ -11,7 +11,7 @@ from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
 from gn_deploy.parity.per_site import Override, coarser
 from gn_deploy.parity.report import OutputVerdict
-from gn_deploy.parity.status import Status, worst
+from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
 from gn_deploy.spec import FLOAT_DTYPES
@@ -57,8 +57,11 @@ class EndToEnd:
         ``types`` names what the candidate computes or stores in ("float32+float16": both).
         """
         verdicts = [self._one(runtime, name, answers[case.name], case, types.split("+"), override) for case in cases]
-        status = worst(v.status for v in verdicts)
-        return max((v for v in verdicts if v.status is status), key=lambda v: float(np.nan_to_num(v.noise_ratio)))
+        return max(verdicts, key=gravity)
+
+    def forget(self) -> None:
+        """Lets go of the answers to the cases so far; they are computed anew when asked for again."""
+        self._known.clear()
 
     def close(self) -> None:
         if self._session is not None:
@@ -110,6 +113,11 @@ class _Answers:
 
     exact: dict[str, Array]
     noisy: list[dict[str, Array]]
+
+
+def gravity(verdict: OutputVerdict) -> tuple[int, float]:
+    """The larger, the worse: by the status, then by the noise ratio."""
+    return list(Status).index(verdict.status), float(np.nan_to_num(verdict.noise_ratio))
 
 
 def _status(over: float, ratio: float, override: Override | None) -> tuple[Status, str]:

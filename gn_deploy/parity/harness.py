@@ -1,6 +1,6 @@
 """The comparison itself: one reference, any number of models on runtimes, one report."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -10,8 +10,10 @@ from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.per_site import Override
+from gn_deploy.parity.progress import Progress, Tell
 from gn_deploy.parity.report import ParityReport
-from gn_deploy.parity.subject import Standard, Subject, examine, find_sites
+from gn_deploy.parity.stream import batches
+from gn_deploy.parity.subject import Examination, Findings, Standard, Subject, find_sites
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -29,7 +31,7 @@ def compare(
     b: "ir.Model",
     *,
     runtimes: Sequence[str] = (REFERENCE_RUNTIME,),
-    cases: Sequence[Case] | None = None,
+    cases: Iterable[Case] | None = None,
     dims: Mapping[str, int] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -37,7 +39,7 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     title: str = "parity",
     command: str = "",
-    progress: Callable[[str], None] | None = None,
+    progress: Tell | None = None,
 ) -> ParityReport:
     """Whether ``b`` on each runtime computes what ``a`` means.
 
@@ -69,7 +71,7 @@ def judge(
     reference: "ir.Model",
     sites: "Sequence[GroupNormSite]",
     subjects: Sequence[Subject],
-    cases: Sequence[Case],
+    cases: Iterable[Case],
     *,
     oracle: "Session | None" = None,
     network: bool = True,
@@ -77,7 +79,7 @@ def judge(
     title: str = "parity",
     command: str = "",
     override: Override | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Tell | None = None,
 ) -> ParityReport:
     """Every subject against the reference's specs, parameters and float64 graph.
 
@@ -86,6 +88,7 @@ def judge(
        when it is not given; without one they are NOTRUN with the reason.
     3. With ``network=False`` probes alone judge: neither the reference nor a subject is run, ``cases`` play no part.
     4. A runtime that is absent is NOTRUN, one that fails is CRASH; neither stops the others.
+    5. ``cases`` may be any stream, also one larger than memory: it is read once and a few cases are held at a time.
     """
     tell = progress or (lambda _: None)
     own: Session | None = None
@@ -97,15 +100,14 @@ def judge(
             whole = EndToEnd(reference, oracle)
         except GnDeployError as error:
             whole = f"no float64 oracle: {error.message}"
-    standard = Standard(reference, sites, cases if network else (), whole, override)
-    findings = []
-    for subject in subjects:
-        tell(f"{subject.label}: judging {len(sites)} GroupNorm(s)")
-        findings.append(examine(subject, standard))
-    if isinstance(whole, EndToEnd):
-        whole.close()
-    if own is not None:
-        own.close()
+    standard = Standard(reference, sites, network, whole, override)
+    try:
+        findings = _examine(subjects, cases if network else (), standard, tell)
+    finally:
+        if isinstance(whole, EndToEnd):
+            whole.close()
+        if own is not None:
+            own.close()
     return ParityReport(
         reference=names[0],
         candidate=names[1],
@@ -117,6 +119,31 @@ def judge(
         command=command,
         title=title,
     )
+
+
+def _examine(subjects: Sequence[Subject], cases: Iterable[Case], by: Standard, tell: Tell) -> list[Findings]:
+    """Every subject on every case. The stream is read once: while more is to come, all subjects stay open."""
+    total = len(cases) if isinstance(cases, Sized) else None
+    opened: list[Examination] = []
+    done = 0
+    try:
+        for batch, last in batches(cases):
+            for i, subject in enumerate(subjects):
+                tell(Progress(f"{subject.label}: judging {len(by.sites)} GroupNorm(s)", done, total))
+                if i == len(opened):
+                    opened.append(Examination(subject, by))
+                opened[i].take(batch, last=last)
+            if isinstance(by.whole, EndToEnd):
+                by.whole.forget()
+            done += len(batch)
+            del batch  # before the next one is read
+        for subject in subjects[len(opened) :]:  # there was no case
+            tell(Progress(f"{subject.label}: probing {len(by.sites)} GroupNorm(s)"))
+            opened.append(Examination(subject, by))
+        return [examination.finish() for examination in opened]
+    finally:
+        for examination in opened:
+            examination.close()
 
 
 def _environment() -> dict[str, str]:

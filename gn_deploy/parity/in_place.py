@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite
-    from gn_deploy.runtimes.base import Runtime
+    from gn_deploy.runtimes.base import Runtime, Session
 
 
 @runtime_checkable
@@ -37,14 +37,29 @@ TAP_BYTES = 1 << 29  # tapped values held at once: with more, the network is ope
 _GUESS = 1 << 23  # bytes of a value whose shape is not known: 2 x 256 x 64 x 64 float32
 
 
+class Taps:
+    """The tapped network, kept open from one batch of cases to the next where one does for all pairs."""
+
+    def __init__(self) -> None:
+        self.session: Session | None = None
+
+    def close(self) -> None:
+        if self.session is not None:
+            self.session.close()
+        self.session = None
+
+
 def evidence_in_place(
     pairs: Sequence[Pair],
     model: "ir.Model",
     runtime: "Runtime",
     cases: Sequence[Case],
     override: Override | None = None,
+    taps: Taps | None = None,
 ) -> dict[Pair, list[Evidence]]:
     """What every case says about every pair, from taps on ``model``; ``cases`` feed its inputs by its own names.
+
+    With ``taps`` the network stays open for the next call, which is of the same pairs and model.
 
     Pairs inside subgraphs and functions, and those whose run-time scale or bias is not in the candidate, are left out
     with the reason. Raises what ``runtime`` raises.
@@ -57,10 +72,12 @@ def evidence_in_place(
             found[pair] = [Evidence("in place", Status.NOTRUN, reason=reason)]
         else:
             seen.append(pair)
-    for chunk in _chunks(seen):
+    chunks = [*_chunks(seen)]
+    kept = taps if taps is not None and len(chunks) == 1 else Taps()
+    for chunk in chunks:
         wanted = list(dict.fromkeys(name for pair in chunk for name in _tapped(pair)))
         inputs = {v.name for v in model.graph.inputs}
-        session = runtime.open(tap(model, [n for n in wanted if n not in inputs]))
+        session = kept.session = kept.session or runtime.open(tap(model, [n for n in wanted if n not in inputs]))
         try:
             precision = session.precision if session.precision in FLOAT_DTYPES else ""
             for case in cases:
@@ -77,7 +94,8 @@ def evidence_in_place(
                         ),
                     )  # fmt: skip
         finally:
-            session.close()
+            if kept is not taps:
+                kept.close()
     return found
 
 

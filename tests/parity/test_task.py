@@ -5,7 +5,8 @@ import pytest
 from scipy.stats import beta
 
 from gn_deploy.errors import InputError
-from gn_deploy.parity.task import clopper_pearson_lower, judge_task
+from gn_deploy.parity.proportion import clopper_pearson_lower
+from gn_deploy.parity.task import judge_task
 
 
 @pytest.mark.parametrize(

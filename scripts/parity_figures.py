@@ -1,0 +1,56 @@
+"""Measures every figure of tests/parity/README.md and writes them between its markers.
+
+    python scripts/parity_figures.py                     all sections
+    python scripts/parity_figures.py --only faults       these sections, the others stay
+    python scripts/parity_figures.py --check             writes nothing; 1 when a figure is not what the file says
+
+Sections are the files of scripts/figures, in the order of their markers in the README. The time each takes on two cores is in its file.
+"""
+
+import argparse
+import sys
+from importlib import import_module
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "tests" / "parity" / "README.md"
+sys.path.insert(0, str(ROOT))  # for scripts.figures, and tests for its right implementations
+
+
+def sections(text: str) -> list[str]:
+    """Names of the blocks, in order."""
+    return [
+        line[5:-4] for line in text.splitlines() if line.startswith("<!-- ") and not line.startswith("<!-- end of ")
+    ]
+
+
+def replaced(text: str, name: str, body: str) -> str:
+    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{README.name} has no lines {begin} and {end}")
+    return f"{before}{begin}\n{body}\n{end}{after}"
+
+
+def main(arguments: list[str]) -> int:
+    text = README.read_text()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=sections(text), default=sections(text))
+    parser.add_argument("--check", action="store_true", help="only compare")
+    asked = parser.parse_args(arguments)
+    different = []
+    for name in asked.only:
+        body = import_module(f"scripts.figures.{name}").section()
+        wanted = replaced(text, name, body)
+        different += [name] if wanted != text else []
+        text = wanted
+        if not asked.check:  # as soon as it is measured
+            README.write_text(replaced(README.read_text(), name, body))
+    if asked.check and different:
+        print(f"not what {README.relative_to(ROOT)} says: {', '.join(different)}", file=sys.stderr)
+    return int(asked.check and bool(different))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -206,6 +206,9 @@ def compare(
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
+    isolate: bool = True,
+    time_limit: float | None = None,
+    memory_limit: int | None = None,
     progress: "Tell | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
@@ -217,13 +220,20 @@ def compare(
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
     5. ``progress`` is called with a ``Progress``, whose str is a line for people, before each step.
     6. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
+    7. Each runtime runs in a process of its own: one that crashes is told as such, and one that takes more than
+       ``time_limit`` seconds (600) for one request is stopped. ``memory_limit`` is the bytes it may write to, its
+       libraries included. With ``isolate=False`` it runs in this process, faster to start and easier to debug.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
     from gn_deploy.parity.cases import from_files, input_specs
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
+    from gn_deploy.runtimes.isolated import Limits
+    from gn_deploy.runtimes.worker import TIME_LIMIT
 
+    if not isolate and (time_limit is not None or memory_limit is not None):
+        raise InputError("this process cannot be limited", "leave isolate=True, or leave the limits out")
     reference = _normalized(a)
     return compare_models(
         reference,
@@ -235,6 +245,7 @@ def compare(
         rtol=rtol,
         network=network,
         names=(_name(a), _name(b)),
+        limits=Limits(TIME_LIMIT if time_limit is None else time_limit, memory_limit) if isolate else None,
         progress=progress,
     )
 

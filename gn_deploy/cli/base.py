@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from gn_deploy.passes.lower import SiteDecision
 
 T = TypeVar("T")
+MEMORY_LIMIT = "8GiB"
+"""Of a runtime's process unless asked otherwise: half of a small CI machine, twice the largest model of our tests."""
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Skip the check of every rewritten site against the float64 oracle.")
@@ -89,6 +91,20 @@ def once(option: str, pairs: "Iterable[tuple[str, T]]") -> "dict[str, T]":
         if found.setdefault(name, value) != value:
             raise InputError(f"{option} gives '{name}' two values", "give each name once")
     return found
+
+
+def bytes_of(option: str, text: str) -> int | None:
+    """The bytes that "8GiB", "500MB" or "1073741824" says; None for "0", which is no limit."""
+    units = {"": 1, "B": 1} | {
+        f"{prefix}{kind}": base**power
+        for power, prefix in enumerate("KMGT", start=1)
+        for kind, base in (("", 1024), ("iB", 1024), ("B", 1000))
+    }
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", text.strip())
+    unit = next((unit for unit in units if match and unit.lower() == match[2].lower()), None)
+    if match is None or unit is None:
+        raise InputError(f"{option} {text} is not a size", "for example 8GiB, 500MB, or 0 for no limit")
+    return int(float(match[1]) * units[unit]) or None
 
 
 def check_folder(folder: "Path") -> None:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gn_deploy.cli.base import Answer, Json, check_folder, once, save_report, terminal
+from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, terminal
 from gn_deploy.errors import InputError, UnavailableError
 
 
@@ -34,6 +34,17 @@ def parity(
     probes_only: Annotated[
         bool, typer.Option("--probes-only", help="Probe each GroupNorm alone, run neither network: for large models.")
     ] = False,
+    time_limit: Annotated[
+        float | None,
+        typer.Option("--time-limit", metavar="SECONDS", help="For opening a model, and for each run. Default: 600."),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option("--memory-limit", metavar="SIZE", help="Of each runtime's process. Default: 8GiB; 0 for none."),
+    ] = None,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="Run the runtimes in this process, without limits: to debug them.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
@@ -47,6 +58,9 @@ def parity(
     sizes = once("--dim", map(_size, dim or ()))
     runtime = list(dict.fromkeys(runtime or ()))
     _require(runtime)
+    if in_process and (time_limit is not None or memory_limit is not None):
+        raise InputError("--in-process knows no limits", "leave it out to limit time and memory")
+    memory = None if in_process else bytes_of("--memory-limit", memory_limit or MEMORY_LIMIT)
     if report is not None:
         check_folder(report)
     with console.status("judging every GroupNorm") as status:
@@ -59,6 +73,9 @@ def parity(
             atol=atol,
             rtol=rtol,
             network=not probes_only,
+            isolate=not in_process,
+            time_limit=time_limit,
+            memory_limit=memory,
             progress=lambda step: status.update(str(step)),
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.runtimes.base import Session
+    from gn_deploy.runtimes.isolated import Limits
 
 __all__ = ["REFERENCE_RUNTIME", "Subject", "compare", "judge"]
 
@@ -39,6 +40,7 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     title: str = "parity",
     command: str = "",
+    limits: "Limits | None" = None,
     progress: Tell | None = None,
 ) -> ParityReport:
     """Whether ``b`` on each runtime computes what ``a`` means.
@@ -46,6 +48,7 @@ def compare(
     ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Without ``cases`` (named by
     a's inputs) families are drawn, dynamic dims taking the sizes in ``dims``. ``atol`` and ``rtol`` replace every
     derived bound. ``network=False`` probes the GroupNorms and runs neither network, for models too large to evaluate.
+    With ``limits`` each runtime runs in a process of its own, which may take that much.
     Sites are found best in normalized models. Raises InputError when the models do not take and give the same things.
     """
     match_inputs(a, input_specs(b))
@@ -62,6 +65,7 @@ def compare(
         names=names,
         title=title,
         command=command,
+        limits=limits,
         override=None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0),
         progress=progress,
     )
@@ -79,6 +83,7 @@ def judge(
     title: str = "parity",
     command: str = "",
     override: Override | None = None,
+    limits: "Limits | None" = None,
     progress: Tell | None = None,
 ) -> ParityReport:
     """Every subject against the reference's specs, parameters and float64 graph.
@@ -89,6 +94,8 @@ def judge(
     3. With ``network=False`` probes alone judge: neither the reference nor a subject is run, ``cases`` play no part.
     4. A runtime that is absent is NOTRUN, one that fails is CRASH; neither stops the others.
     5. ``cases`` may be any stream, also one larger than memory: it is read once and a few cases are held at a time.
+    6. With ``limits`` a runtime has a process of its own; one that takes longer is TIMEOUT. A TorchModel that cannot
+       be made again over there runs here.
     """
     tell = progress or (lambda _: None)
     own: Session | None = None
@@ -100,7 +107,7 @@ def judge(
             whole = EndToEnd(reference, oracle)
         except GnDeployError as error:
             whole = f"no float64 oracle: {error.message}"
-    standard = Standard(reference, sites, network, whole, override)
+    standard = Standard(reference, sites, network, whole, override, limits)
     try:
         findings = _examine(subjects, cases if network else (), standard, tell)
     finally:

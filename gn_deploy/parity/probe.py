@@ -24,6 +24,7 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.status import Status
+from gn_deploy.runtimes.base import TimeLimitExceeded
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
@@ -153,7 +154,8 @@ def _alone(plan: _Plan, model: "ir.Model", runtime: "Runtime", override: Overrid
     except GnDeployError as error:
         given = plan.pair.input.shape
         guessed = given is None or any(not isinstance(d, int) for d in given)
-        return [Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
+        status = Status.TIMEOUT if isinstance(error, TimeLimitExceeded) else Status.CRASH
+        return [Evidence("probe", Status.NOTRUN if guessed else status, reason=error.message)]
 
 
 def _run(

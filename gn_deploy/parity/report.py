@@ -108,6 +108,8 @@ class RuntimeVerdict:
     reason: str = ""
     seconds: float = 0.0
     """Never written to files that may be diffed."""
+    process: str = ""
+    """"own" when it ran in a process of its own, "shared" when it ran in ours; "" when no network was run."""
 
 
 @dataclass(frozen=True, slots=True)

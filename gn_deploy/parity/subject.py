@@ -18,13 +18,15 @@ from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status, worst
 from gn_deploy.registry import Unavailable
 from gn_deploy.runtimes import RUNTIMES, resolve
-from gn_deploy.runtimes.base import RuntimeFailure
+from gn_deploy.runtimes.base import RuntimeFailure, TimeLimitExceeded
+from gn_deploy.runtimes.isolated import ChildSession, isolated
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.runtimes.base import Runtime
+    from gn_deploy.runtimes.isolated import Limits
 
 T = TypeVar("T")
 
@@ -56,6 +58,8 @@ class Standard:
     network: bool
     whole: EndToEnd | str
     override: Override | None
+    limits: "Limits | None" = None
+    """Of the process that a runtime runs in; None for this one."""
 
 
 @dataclass(slots=True)
@@ -71,7 +75,8 @@ class Findings:
 class Examination:
     """One subject under judgement: it takes cases batch by batch and keeps what they say, not the arrays.
 
-    A runtime that is absent is NOTRUN, one that fails is CRASH, and takes no more cases; InputError is the caller's.
+    A runtime that is absent is NOTRUN, one that fails is CRASH, one that is too slow TIMEOUT, and takes no more cases;
+    InputError is the caller's.
     """
 
     def __init__(self, subject: Subject, by: Standard) -> None:
@@ -88,7 +93,7 @@ class Examination:
         if isinstance(entry, Unavailable):
             self._end(Status.NOTRUN, entry.reason)
             return
-        self._runtime: Runtime = entry
+        self._runtime: Runtime = entry if by.limits is None else isolated(entry, by.limits)
         probed = entry.probe()
         self._found.runtime = replace(self._found.runtime, version=probed.version or "")
         if probed.run:
@@ -147,6 +152,8 @@ class Examination:
         except InputError:
             self.close()
             raise
+        except TimeLimitExceeded as error:
+            self._end(Status.TIMEOUT, error.message)
         except GnDeployError as error:
             self._end(Status.CRASH, error.message)
         finally:
@@ -161,7 +168,10 @@ class Examination:
         by, model = self._by, self.subject.model
         if by.network:
             self._session = self._runtime.open(model)
-            self._found.runtime = replace(self._found.runtime, precision=self._session.precision)
+            process = "own" if isinstance(self._session, ChildSession) else "shared"
+            self._found.runtime = replace(
+                self._found.runtime, precision=self._session.precision, process=process
+            )
         if isinstance(model, ir.Model):
             self._pairing = pair(by.reference, by.sites, model, find_sites(model))
             self._evidence = probe(self._pairing.pairs, model, self._runtime, by.override)

@@ -6,7 +6,8 @@ Top level (``schema_version`` 2)::
     verdict         str     "held" | "broken"
     held            bool    the same as a truth value
     title, reference, candidate, command   str
-    runtimes   [{runtime, status, version, precision, reason}]
+    runtimes   [{runtime, status, version, precision, reason, process}]
+               process: "own" when it ran in a process of its own, "shared" in ours, "" when no network was run
     sites      [{site, runtime, status, case, metrics, reason, form, num_groups, num_channels, epsilon, dtype, module,
                  source, cases, looks_like, histogram, group}]
                one per site and runtime; cases: {case: error_over_bound}; histogram: elements of the worst case by

@@ -22,6 +22,10 @@ class RuntimeFailure(GnDeployError):  # noqa: N818 -- the verdict of a run, not 
     exit_code = ExitCode.PARITY_BROKEN
 
 
+class TimeLimitExceeded(RuntimeFailure):
+    """A runtime took longer than it was given and was stopped; the verdict is TIMEOUT."""
+
+
 @dataclass(frozen=True, slots=True)
 class Probe:
     """What one runtime can do on this machine, as ``gn-deploy doctor`` shows it."""
@@ -83,6 +87,8 @@ class Runtime(Protocol):
     1. Importing the module never imports the runtime's package; every method that needs it does, inside.
     2. ``open`` and ``build`` raise UnavailableError(reason) when ``probe`` rejects them.
     3. ``open`` takes what ``accepts`` says: an ``onnx_ir.Model`` or a path for most, an ``nn.Module`` for torch.
+    4. In a process of its own (``isolated``) ``open_here`` and ``build_here`` are called where there are such; an
+       attribute ``packages`` names what is imported before a memory limit comes into force there.
     """
 
     name: str
@@ -117,6 +123,14 @@ def one_line(error: BaseException | str, limit: int = 300) -> str:
     text = re.sub(r"\[ONNXRuntimeError\] : \d+ : \w+ : |Load model from \S+ failed: ?", "", text)
     text = re.sub(r"\s+", " ", text).strip()
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def in_bytes(count: int) -> str:
+    """Bytes as the largest binary unit that leaves at most one decimal: "8GiB", "1.5MiB", "100B"."""
+    for power, unit in ((40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if count >= 1 << power:
+            return f"{count / (1 << power):.1f}".removesuffix(".0") + unit
+    return f"{count}B"
 
 
 def with_tf32(precision: str) -> str:

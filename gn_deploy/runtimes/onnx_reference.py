@@ -99,6 +99,7 @@ class OnnxReference:
     """``open`` takes an ``ir.Model`` or a path; local functions are inlined on a copy."""
 
     name = "onnx-reference"
+    packages = ("onnx", "onnx_ir", "onnx.reference")
 
     def probe(self) -> Probe:
         found = installed("onnx")

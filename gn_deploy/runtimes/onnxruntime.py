@@ -2,7 +2,7 @@
 
 import ctypes
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,13 @@ class OrtSession:
     """
 
     def __init__(
-        self, runtime: str, provider: str, model: "ir.Model | Path", optimization: str, threads: int | None
+        self,
+        runtime: str,
+        provider: str,
+        model: "ir.Model | Path",
+        optimization: str,
+        threads: int | None,
+        disabled_optimizers: Sequence[str] = (),
     ) -> None:
         import onnxruntime as ort
 
@@ -65,7 +71,7 @@ class OrtSession:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = _session(model, options, provider)
+            self._session = _session(model, options, provider, disabled_optimizers)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
             raise RuntimeFailure(_refusal(error, provider)) from error
         active = self._session.get_providers()
@@ -98,6 +104,7 @@ class OnnxRuntime:
 
     name: str
     provider: str
+    packages: tuple[str, ...] = ("onnxruntime", "onnx_ir")
 
     def probe(self) -> Probe:
         found = installed(*DISTRIBUTIONS)
@@ -121,11 +128,16 @@ class OnnxRuntime:
         precision: str | None = None,
         optimization: str = "all",
         threads: int | None = None,
+        disabled_optimizers: Sequence[str] = (),
     ) -> OrtSession:
-        """``optimization`` is none, basic, extended or all; ``threads`` run one operator, None means all cores."""
+        """``optimization`` is none, basic, extended or all; ``threads`` run one operator, None means all cores.
+
+        ``disabled_optimizers`` are names of ONNX Runtime's graph transformers and rewrite rules ("Pad_Fusion"); a
+        name it does not know has no effect.
+        """
         if not (probe := self.probe()).run:
             raise UnavailableError(f"{self.name}: {probe.run.reason}")
-        session = OrtSession(self.name, self.provider, model, optimization, threads)
+        session = OrtSession(self.name, self.provider, model, optimization, threads, disabled_optimizers)
         if precision not in (None, session.written):
             raise InputError(
                 f"the model is written in {session.written} and ONNX Runtime runs it as written, not in {precision}",
@@ -137,14 +149,15 @@ class OnnxRuntime:
         raise UnavailableError(self.probe().build.reason)
 
 
-def _session(model: "ir.Model | Path", options: Any, provider: str) -> Any:
+def _session(model: "ir.Model | Path", options: Any, provider: str, disabled_optimizers: Sequence[str]) -> Any:
     import onnxruntime as ort
 
-    path = model_path(model)
+    path, disabled = model_path(model), list(disabled_optimizers)
     if path is None and weight_bytes(opened(model)) <= PROTOBUF_LIMIT:
-        return ort.InferenceSession(to_proto(model).SerializeToString(), options, providers=[provider])
+        content = to_proto(model).SerializeToString()
+        return ort.InferenceSession(content, options, providers=[provider], disabled_optimizers=disabled)
     with as_file(model) as file:
-        return ort.InferenceSession(str(file), options, providers=[provider])
+        return ort.InferenceSession(str(file), options, providers=[provider], disabled_optimizers=disabled)
 
 
 def _refusal(error: Exception, provider: str) -> str:

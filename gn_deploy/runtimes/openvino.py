@@ -9,7 +9,8 @@ import numpy as np
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes.base import Array, BuildResult, Probe, RuntimeFailure, installed, one_line
-from gn_deploy.runtimes.child import TIME_LIMIT, ChildSession
+from gn_deploy.runtimes.isolated import ChildSession
+from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -72,6 +73,7 @@ class OpenVino:
     """``open`` takes an ``ir.Model`` or a path and answers from a child process."""
 
     name = "openvino"
+    packages = ("openvino",)
 
     def probe(self) -> Probe:
         found = installed("openvino")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
-from gn_deploy.runtimes.child import TIME_LIMIT, build_in_child
 from gn_deploy.runtimes.cuda_driver import gpu
+from gn_deploy.runtimes.isolated import build_in_child
+from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -23,6 +24,7 @@ class TensorRt:
     """Building and running both need the GPU. Written against the API of 10.9 to 11, not yet executed by us."""
 
     name = "tensorrt"
+    packages = ("tensorrt",)
 
     def probe(self) -> Probe:
         found = _version()

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
-from gn_deploy.runtimes.child import TIME_LIMIT, build_in_child
 from gn_deploy.runtimes.cuda_driver import gpu
+from gn_deploy.runtimes.isolated import build_in_child
+from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -20,6 +21,7 @@ class TensorRtRtx:
     TensorRT-RTX documentation, "CPU-Only AOT")."""
 
     name = "tensorrt-rtx"
+    packages = ("tensorrt_rtx",)
 
     def probe(self) -> Probe:
         found = installed("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12")

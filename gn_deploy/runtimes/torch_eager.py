@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TorchModel:
-    """A module and the names of its inputs, in the order ``forward`` takes them, and of its outputs, flattened."""
+    """A module and the names of its inputs, in the order ``forward`` takes them, and of its outputs, flattened.
+
+    ``load`` makes the same again in another process (a picklable function); without it the module can only run here.
+    """
 
     module: "nn.Module"
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]
+    load: "Callable[[], TorchModel] | None" = field(default=None, kw_only=True)
 
 
 def to_torch(array: Array) -> "torch.Tensor":
@@ -131,6 +135,7 @@ class TorchEager:
     """``open`` takes a TorchModel; ``precision`` "float64" runs a double copy of the module."""
 
     name = "torch"
+    packages = ("torch",)
 
     def probe(self) -> Probe:
         found = installed("torch")

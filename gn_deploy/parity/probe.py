@@ -67,8 +67,7 @@ def probe(
         except UnavailableError as error:
             found |= {plan.pair: [Evidence("probe", Status.NOTRUN, reason=error.message)] for plan in batch}
         except GnDeployError:
-            for plan in batch:
-                found[plan.pair] = _alone(plan, model, runtime, override)
+            found |= _one_by_one(batch, model, runtime, override)
     return found
 
 
@@ -148,14 +147,30 @@ def _batches(plans: Sequence[_Plan], model: "ir.Model") -> Iterator[list[_Plan]]
         yield batch
 
 
+def _one_by_one(
+    plans: Sequence[_Plan], model: "ir.Model", runtime: "Runtime", override: Override | None
+) -> dict[Pair, list[Evidence]]:
+    """Each alone; after one that takes too long no other is tried, or the limit would be paid once for each."""
+    found: dict[Pair, list[Evidence]] = {}
+    late = ""
+    for plan in plans:
+        if late:
+            found[plan.pair] = [Evidence("probe", Status.NOTRUN, reason=f"not tried after another: {late}")]
+            continue
+        found[plan.pair] = _alone(plan, model, runtime, override)
+        late = next((e.reason for e in found[plan.pair] if e.status is Status.TIMEOUT), "")
+    return found
+
+
 def _alone(plan: _Plan, model: "ir.Model", runtime: "Runtime", override: Override | None) -> list[Evidence]:
     try:
         return _run([plan], model, runtime, override)[plan.pair]
     except GnDeployError as error:
         given = plan.pair.input.shape
         guessed = given is None or any(not isinstance(d, int) for d in given)
-        status = Status.TIMEOUT if isinstance(error, TimeLimitExceeded) else Status.CRASH
-        return [Evidence("probe", Status.NOTRUN if guessed else status, reason=error.message)]
+        if isinstance(error, TimeLimitExceeded):
+            return [Evidence("probe", Status.TIMEOUT, reason=error.message)]
+        return [Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
 
 
 def _run(

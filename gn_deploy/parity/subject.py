@@ -169,9 +169,7 @@ class Examination:
         if by.network:
             self._session = self._runtime.open(model)
             process = "own" if isinstance(self._session, ChildSession) else "shared"
-            self._found.runtime = replace(
-                self._found.runtime, precision=self._session.precision, process=process
-            )
+            self._found.runtime = replace(self._found.runtime, precision=self._session.precision, process=process)
         if isinstance(model, ir.Model):
             self._pairing = pair(by.reference, by.sites, model, find_sites(model))
             self._evidence = probe(self._pairing.pairs, model, self._runtime, by.override)

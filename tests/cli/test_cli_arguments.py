@@ -151,3 +151,26 @@ def test_export_says_which_groupnorms_it_wrote_without_a_target_too(here: Cli, f
     assert (site["form"], site["num_groups"], site["decision"]) == ("instance_norm", 2, None)
     [site] = here("export", "good.py", "-o", "o.onnx", "-t", "tensorrt", "--json").document["sites"]
     assert site["decision"]["form"] == "native"
+
+
+def test_limits_of_a_runtimes_process(here: Cli, saved: Saved) -> None:
+    saved("m.onnx")
+    ended = here("parity", "m.onnx", "m.onnx", "--time-limit", "60", "--memory-limit", "1.5GiB", "--json")
+    assert ended.code == 0, ended.err
+    assert [r["process"] for r in ended.document["runtimes"]] == ["own"]
+    ended = here("parity", "m.onnx", "m.onnx", "--in-process", "--json")
+    assert [r["process"] for r in ended.document["runtimes"]] == ["shared"]
+    assert here("parity", "m.onnx", "m.onnx", "--memory-limit", "0").code == 0
+    for options, told in (
+        (("--memory-limit", "1MiB"), "the memory limit is 1MiB"),
+        (("--memory-limit", "much"), "--memory-limit much is not a size"),
+        (("--time-limit", "0"), "a time limit of 0 s"),
+        (("--time-limit", "nan"), "a time limit of nan s"),
+        (("--in-process", "--time-limit", "5"), "--in-process knows no limits"),
+    ):
+        ended = here("parity", "m.onnx", "m.onnx", *options)
+        assert ended.code == 2, options
+        assert told in ended.err
+    ended = here("parity", "m.onnx", "m.onnx", "--time-limit", "0.001")
+    assert ended.code == 1
+    assert "timeout" in ended.err

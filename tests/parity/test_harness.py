@@ -19,7 +19,8 @@ from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import open_oracle, reference_runtime
 from gn_deploy.parity.report import OutputVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure
+from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure, TimeLimitExceeded
+from gn_deploy.runtimes.isolated import Limits
 from gn_deploy.sites import find
 from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network, with_dynamic_scale
 
@@ -224,3 +225,34 @@ def test_integer_outputs_may_differ_as_often_as_rounding_makes_them() -> None:
     runs = np.stack([want, np.where(want < 3, -1, want)])
     for wrong, status in ((0, Status.PASS), (1, Status.WARN), (16, Status.WARN), (17, Status.FAIL)):
         assert decisions(np.where(want < wrong, -1, want), want, runs)[0] is status, wrong
+
+
+class Slow(Broken):
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        raise TimeLimitExceeded("it took more than 1 s while running the model")
+
+
+def test_a_runtime_that_is_too_slow_is_a_verdict_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    slow = Slow()
+    monkeypatch.setattr(subjects, "RUNTIMES", Registry(slow))
+    opened: list[object] = []
+    monkeypatch.setattr(slow, "open", lambda model, precision=None: opened.append(model) or slow)
+    report = compare(network(native()), network(native()), runtimes=("openvino",))
+    assert report.runtimes[0].status is Status.TIMEOUT
+    assert "more than 1 s" in report.runtimes[0].reason
+    assert report.exit_code == 1
+    opened.clear()
+    probes = compare(network(native()), network(native()), runtimes=("openvino",), network=False)
+    assert [v.status for v in probes.sites] == [Status.TIMEOUT, Status.NOTRUN]
+    assert "not tried after another" in probes.sites[1].reason
+    assert len(opened) == 2, "both at once, then the first alone: the limit is not paid for each"
+
+
+@pytest.mark.parametrize("limits", [None, Limits()])
+def test_a_process_of_its_own_changes_no_number(limits: Limits | None) -> None:
+    a, b = network(native()), network(RIGHT["instance norm"])
+    here = compare(a, b, runtimes=("onnxruntime", "openvino", "onnx-reference"))
+    there = compare(a, b, runtimes=("onnxruntime", "openvino", "onnx-reference"), limits=limits)
+    assert [v.process for v in there.runtimes] == (["shared", "own", "shared"] if limits is None else ["own"] * 3)
+    assert there.sites == here.sites
+    assert there.outputs == here.outputs

@@ -38,13 +38,13 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     if spec.residual and not own.residual:
         for name in ("residual", "residual_bias"):
             if operands.pop(name, None) is not None:
-                x = builder.op("Add", [x, _broadcast(site, name, builder)], dtype=dtype)
+                x = builder.op("Add", [x, broadcast(site, name, builder)], dtype=dtype)
         if site.sum is not None:
             builder.stands_for[site.sum] = x
     if own.dtype != spec.dtype:
         x = builder.op("Cast", [x], {"to": int(DTYPES[own.dtype])}, dtype=DTYPES[own.dtype])
     modulation = [
-        None if own.scale_shift or operands.pop(name, None) is None else _broadcast(site, name, builder)
+        None if own.scale_shift or operands.pop(name, None) is None else broadcast(site, name, builder)
         for name in ("modulation_scale", "modulation_shift")
     ]
     if x is not site.input:
@@ -60,7 +60,7 @@ def write(site: GroupNormSite, form: Form, builder: Builder) -> ir.Value:
     return y if own.activation is spec.activation else write_activation(y, spec.activation, builder)
 
 
-def _broadcast(site: GroupNormSite, name: str, builder: Builder) -> ir.Value:
+def broadcast(site: GroupNormSite, name: str, builder: Builder) -> ir.Value:
     """An operand with axes that broadcast it against x, where it is (N, C) or, as a bias, (C,)."""
     operand, rank = site.operands[name], site.spec.rank
     pairs = operand.shape is not None and len(operand.shape) == 2

@@ -1,6 +1,6 @@
 """Putting new nodes where old ones were: names, types and metadata kept, whatever is still read stays alive."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -92,12 +92,24 @@ class Builder:
         self.initializers.append(value)
         return value
 
+    def fresh(self, wanted: str) -> str:
+        """A name that nothing in the model has."""
+        return self._names.fresh(wanted)
+
     def ints(self, numbers: Iterable[int], role: str) -> ir.Value:
         return self.constant(np.asarray(list(numbers), dtype=np.int64), role)
 
 
-def splice(old: Sequence[ir.Node], output: ir.Value, new: ir.Value, builder: Builder, *, in_function: bool) -> None:
-    """Makes ``new`` stand for ``output``, then removes what nobody reads any more.
+def splice(
+    old: Sequence[ir.Node],
+    output: ir.Value,
+    new: ir.Value,
+    builder: Builder,
+    *,
+    in_function: bool,
+    only_old: bool = False,
+) -> None:
+    """Makes ``new`` stand for ``output``, then removes what nobody reads any more (with ``only_old``: of ``old``).
 
     1. The value keeps its name, type and shape, also as a graph output; readers do not notice.
     2. Of ``old``, nodes whose outputs are still read elsewhere, or are graph outputs, stay.
@@ -121,7 +133,28 @@ def splice(old: Sequence[ir.Node], output: ir.Value, new: ir.Value, builder: Bui
     graph.insert_before(anchor, builder.nodes)
     for was, now in (*builder.stands_for.items(), (output, new)):
         _succeed(was, now)
-    remove_dead([anchor, *reversed(old)])
+    remove_dead([anchor, *reversed(old)], among=frozenset(old) if only_old else None)
+
+
+def follow_with(output: ir.Value, build: Callable[[ir.Value], ir.Value], builder: Builder) -> None:
+    """Makes what ``build`` computes from ``output`` stand for it: its readers, its name, its place among the outputs.
+
+    ``build`` adds nodes through ``builder`` and returns the value; ``output`` lives on under another name.
+    """
+    anchor = output.producer()
+    assert anchor is not None
+    graph = anchor.graph
+    assert graph is not None
+    stand_in = ir.Value(name=output.name, shape=output.shape, type=output.type)
+    new = build(stand_in)
+    owner = graph if isinstance(graph, ir.Graph) else graph.graph
+    for value in builder.initializers:
+        owner.register_initializer(value)
+    name = builder.fresh(f"{output.name}_before")
+    graph.insert_after(anchor, builder.nodes)
+    _succeed(output, new)
+    stand_in.replace_all_uses_with(output)
+    output.name = name
 
 
 def _succeed(old: ir.Value, new: ir.Value) -> None:
@@ -135,8 +168,11 @@ def _succeed(old: ir.Value, new: ir.Value) -> None:
     new.name = name
 
 
-def remove_dead(candidates: Iterable[ir.Node]) -> None:
-    """Removes those nodes whose outputs nobody reads, then their producers that were read by nobody else."""
+def remove_dead(candidates: Iterable[ir.Node], *, among: Collection[ir.Node] | None = None) -> None:
+    """Removes those nodes whose outputs nobody reads, then their producers that were read by nobody else.
+
+    With ``among`` no other node is removed.
+    """
     stack = list(candidates)
     while stack:
         node = stack.pop()
@@ -148,7 +184,7 @@ def remove_dead(candidates: Iterable[ir.Node]) -> None:
         for value in inputs:
             producer = value.producer()
             if producer is not None:
-                stack.append(producer)
+                stack += [producer] if among is None or producer in among else []
             elif value.is_initializer() and not value.uses() and not value.is_graph_output():
                 owner = value.graph
                 if owner is not None and value.name is not None and not value.is_graph_input():

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gn_deploy import __version__
-from gn_deploy.cli import build, demo, doctor, export, inspect, lower, parity
+from gn_deploy.cli import build, demo, doctor, export, inspect, lower, parity, report
 from gn_deploy.cli.base import Answer, Verb, terminal
 from gn_deploy.errors import ExitCode, GnDeployError, InputError, UnavailableError
 
@@ -28,16 +28,27 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     parity.parity,
     demo.demo,
 )
+GROUPS: dict[str, tuple[str, tuple[Callable[..., Answer], ...]]] = {
+    "report": ("Show a report written earlier, or what changed between two.", (report.show, report.diff)),
+}
+"""Verbs that have verbs of their own: name -> what it is for, and those."""
 
 
 class Verbs(TyperGroup):
     """The list of verbs, which suggests the nearest one for a name it does not have."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, args or ["--help"])
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(self.commands, key=lambda name: name in GROUPS)
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             near = get_close_matches(args[0], self.commands, n=1, cutoff=0.5)
-            hint = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(self.commands)}"
-            raise InputError(f"unknown command '{args[0]}'", hint)
+            hint = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(self.list_commands(ctx))}"
+            typed = " ".join([*ctx.command_path.split()[1:], args[0]])
+            raise InputError(f"unknown command '{typed}'", hint)
         return super().resolve_command(ctx, args)
 
 
@@ -48,9 +59,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_NAMES = [verb.__name__ for verb in VERBS]
-for _name, _verb in zip(_NAMES, VERBS, strict=True):
-    app.command(_name, cls=Verb)(_verb)
+for _verb in VERBS:
+    app.command(_verb.__name__, cls=Verb)(_verb)
+for _name, (_help, _verbs) in GROUPS.items():
+    _group = typer.Typer(cls=Verbs, name=_name, help=_help)
+    for _verb in _verbs:
+        _group.command(_verb.__name__, cls=Verb)(_verb)
+    app.add_typer(_group)
 
 
 def _version(asked: bool) -> None:
@@ -112,9 +127,16 @@ def run(args: Sequence[str]) -> int:
         if _debugging(args):
             traceback.print_exc()
         ending = _ending(error)
-        verb = next((f"{arg} " for arg in args if arg in _NAMES), "")
-        _say(ending.message, ending.hint or f"'gn-deploy {verb}--help' says what is expected here")
+        _say(ending.message, ending.hint or f"'{_command(args)} --help' says what is expected here")
         return ending.exit_code
+
+
+def _command(args: Sequence[str]) -> str:
+    """The command of a command line: program, verb, and the verb's own verb."""
+    words = [arg for arg in args if not arg.startswith("-")]
+    verb = words[:1] if words and words[0] in {*GROUPS, *(v.__name__ for v in VERBS)} else []
+    mine = {v.__name__ for v in GROUPS[verb[0]][1]} if verb and verb[0] in GROUPS else set()
+    return " ".join(["gn-deploy", *verb, *(word for word in words[1:2] if word in mine)])
 
 
 class InternalError(GnDeployError):

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gn_deploy.exporters.recipe import Recipe
     from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.parity.harness import Subject
-    from gn_deploy.parity.report import TaskVerdict
+    from gn_deploy.parity.report import BuiltEngine, TaskVerdict
     from gn_deploy.passes.lower import SiteDecision
     from gn_deploy.runtimes.base import BuildResult, Session
 
@@ -98,7 +98,7 @@ def demo(
         tasks = _tasks(made, oracle, subjects)
         oracle.close()
         say(f"{tasks[0].metric} over {tasks[0].samples} test samples" if tasks else "the recipe has no test data")
-    report = replace(report, tasks=tuple(tasks), engines=(_plain(engine),) if engine else ())
+    report = replace(report, tasks=tuple(tasks), engines=(_told(engine),) if engine else ())
     console.print()
     show(report, console)
     if engine:
@@ -236,6 +236,7 @@ def _tasks(recipe: "Recipe", oracle: "Session", subjects: "Sequence[Subject]") -
     return verdicts
 
 
-def _plain(engine: "BuildResult") -> dict[str, Any]:
-    kernels = [asdict(k) for k in engine.kernels]
-    return {"runtime": engine.runtime, "version": engine.version, "size": engine.size, "kernels": kernels}
+def _told(engine: "BuildResult") -> "BuiltEngine":
+    from gn_deploy.parity.report import BuiltEngine
+
+    return BuiltEngine(engine.runtime, engine.version, engine.size, engine.kernels)

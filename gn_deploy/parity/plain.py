@@ -46,6 +46,8 @@ def _value(hint: Any, value: Any) -> Any:
     if hint is float:
         return math.nan if value is None else float(value)
     if origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError(f"a list expected, not {value!r:.40}")
         return tuple(_value(inner[0], v) for v in value)
     if origin is dict:
         return {k: _value(inner[1], v) for k, v in value.items()}
@@ -53,4 +55,6 @@ def _value(hint: Any, value: Any) -> Any:
         return from_plain(hint, value)
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint(value)
+    if hint in (str, int, bool) and type(value) is not hint:
+        raise TypeError(f"{hint.__name__} expected, not {value!r:.40}")
     return value

@@ -7,6 +7,7 @@ from typing import Any
 from gn_deploy.errors import ExitCode, InputError
 from gn_deploy.parity.plain import from_plain, to_plain
 from gn_deploy.parity.status import Status
+from gn_deploy.runtimes.base import Kernel
 
 SCHEMA_VERSION = 2
 """Of ``ParityReport.to_dict`` and so of report.json; raised when a field changes its meaning or goes away."""
@@ -227,6 +228,17 @@ class Noticed:
 
 
 @dataclass(frozen=True, slots=True)
+class BuiltEngine:
+    """An engine built ahead of time, with the compiler's own list of its kernels."""
+
+    runtime: str
+    version: str
+    size: int
+    """In bytes."""
+    kernels: tuple[Kernel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ParityReport:
     """Everything a comparison found.
 
@@ -246,8 +258,8 @@ class ParityReport:
     command: str = ""
     """What to type to see this again."""
     title: str = "parity"
-    engines: tuple[dict[str, Any], ...] = ()
-    """Engines built on the way: runtime, version, size in bytes, kernels."""
+    engines: tuple[BuiltEngine, ...] = ()
+    """Engines built on the way."""
     votes: tuple[Vote, ...] = ()
     located: tuple[Divergence, ...] = ()
     blamed: tuple[Blame, ...] = ()

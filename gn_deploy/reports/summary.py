@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
 from gn_deploy.parity.status import Status
 
-Verdict = SiteVerdict | OutputVerdict | RuntimeVerdict
+Verdict = SiteVerdict | OutputVerdict | RuntimeVerdict | TaskVerdict
 
 GLYPHS = {
     Status.PASS: "✓",
@@ -124,7 +124,7 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
         if v.status.broken:
             alike.setdefault((v.runtime, v.status, v.reason), []).append(v)
     found = [
-        (f"{_listed(list(map(place, same)))} on {runtime}", status, reason(worst(same) or same[0]))
+        (f"{listed(list(map(place, same)))} on {runtime}", status, reason(worst(same) or same[0]))
         for (runtime, status, _), same in alike.items()
     ]
     found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
@@ -136,7 +136,7 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
     return found
 
 
-def _listed(names: list[str], limit: int = 4) -> str:
+def listed(names: list[str], limit: int = 4) -> str:
     """ "a", "a and b", "a, b, c, d and 5 more"."""
     shown = names if len(names) <= limit + 1 else [*names[:limit], f"{len(names) - limit} more"]
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
@@ -149,6 +149,8 @@ def reason(verdict: Verdict) -> str:
         peak = error(verdict)
         size = "NaN or infinity" if not math.isfinite(peak) else f"{ratio(peak)} times the bound"
         return f"{size} on case '{verdict.case}': {meaning}"
+    if isinstance(verdict, TaskVerdict):
+        return "; ".join(filter(None, (verdict.reason, task(verdict))))
     if verdict.reason:
         return verdict.reason
     if isinstance(verdict, OutputVerdict) and verdict.metrics is not None:
@@ -186,3 +188,41 @@ def plural(count: int, word: str) -> str:
 def size(count: int) -> str:
     """Bytes for people."""
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.0f} kB"
+
+
+_SHARES = ("accuracy", "agreement", "top", "iou", "miou")
+"""Beginnings of the names of metrics that are shares of 1."""
+
+
+def measured(metric: str, value: float) -> str:
+    """The value of a task metric, or a difference of two, in the metric's own unit."""
+    name = metric.lower()
+    if name.startswith(_SHARES):
+        return percent(value)
+    return f"{value:.2f} dB" if name.startswith("psnr") and math.isfinite(value) else number(value)
+
+
+def task(verdict: TaskVerdict) -> str:
+    """The numbers of a task metric in one line; what was not measured is left out."""
+    metric = verdict.metric
+    told = []
+    if not math.isnan(verdict.value):
+        told.append(f"{measured(metric, verdict.value)} against {measured(metric, verdict.reference_value)}")
+    if not math.isnan(verdict.difference):
+        told.append(f"difference {difference(verdict)}")
+    if not math.isnan(verdict.agreement):
+        told.append(f"agreement {percent(verdict.agreement)}")
+    if not math.isnan(verdict.allowed_drop):
+        told.append(f"allowed drop {measured(metric, verdict.allowed_drop)}")
+    return f"{metric}: {', '.join(told) or 'not measured'}, {plural(verdict.samples, 'sample')}"
+
+
+def difference(verdict: TaskVerdict) -> str:
+    """The difference of a task metric with its interval."""
+    if math.isnan(verdict.difference):
+        return "–"
+    value = measured(verdict.metric, verdict.difference)
+    if len(verdict.interval) != 2:
+        return value
+    low, high = (measured(verdict.metric, end) for end in verdict.interval)
+    return f"{value} (95 % interval {low} to {high})"

@@ -11,7 +11,7 @@ import pytest
 from tests.cli.conftest import ROOT, Ended, environment
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "torch", "onnxruntime", "openvino", "tensorrt_rtx", "sklearn", "jinja2")
-VERBS = ("doctor", "inspect", "export", "lower", "build", "parity", "demo")
+VERBS = ("doctor", "inspect", "export", "lower", "build", "parity", "demo", "report")
 
 
 def python(code: str) -> str:
@@ -21,7 +21,7 @@ def python(code: str) -> str:
     return ended.stdout
 
 
-@pytest.mark.parametrize("args", [["-h"], *([verb, "-h"] for verb in VERBS[:2]), ["--version"]])
+@pytest.mark.parametrize("args", [["-h"], ["doctor", "-h"], ["report", "diff", "-h"], ["--version"]])
 def test_help_imports_nothing_heavy(args: list[str]) -> None:
     code = f"import sys; from gn_deploy.cli.app import run; c = run({args!r}); print('loaded', c, *sorted(sys.modules))"
     loaded = python(code).rpartition("loaded ")[2].split()

@@ -1,19 +1,30 @@
 """Made-up comparisons with the shapes real ones have: held, broken in every way, and hostile."""
 
+import bisect
 import math
 import random
+from dataclasses import replace
 
 import pytest
 
 from gn_deploy.parity.report import (
+    HISTOGRAM_EDGES,
+    Blame,
+    BuiltEngine,
+    Confidence,
+    Divergence,
     Metrics,
+    Noticed,
     OutputVerdict,
     ParityReport,
     RuntimeVerdict,
     SiteVerdict,
     Status,
     TaskVerdict,
+    Vote,
+    WorstGroup,
 )
+from gn_deploy.runtimes.base import Kernel
 
 CASES = ("normal", "far mean", "tiny", "stiff mean", "constant", "near max", "epsilon", "outlier")
 RUNTIMES = ("torch", "onnx-reference", "onnxruntime", "openvino")
@@ -60,19 +71,15 @@ def report(count: int = 12, **changes: object) -> ParityReport:
         "environment": {"gn-deploy": "0.1.0", "python": "3.11", **versions},
         "command": "gn-deploy parity digits_resnet.onnx digits_resnet.ort-cpu.onnx --report report",
         "engines": (
-            {
-                "runtime": "tensorrt-rtx",
-                "version": "1.7.1",
-                "size": 1_254_912,
-                "kernels": [
-                    {
-                        "name": f"sm80_group_norm_relu_fp32_{i}",
-                        "kind": "normalization",
-                        "origin": [f"node_group_norm_{i}"],
-                    }
+            BuiltEngine(
+                "tensorrt-rtx",
+                "1.7.1",
+                1_254_912,
+                tuple(
+                    Kernel(f"sm80_group_norm_relu_fp32_{i}", "normalization", (f"node_group_norm_{i}",))
                     for i in range(4)
-                ],
-            },
+                ),
+            ),
         ),
     }
     return ParityReport(**{**parts, **changes})  # type: ignore[arg-type]
@@ -107,3 +114,80 @@ def broken() -> ParityReport:
         ),
         unpaired=("up.3.norm: the candidate has no GroupNorm with 24 channels",),
     )
+
+
+def group(size: int = 64, off: float = 0.0, bound: float = 1e-6, seed: int = 0) -> WorstGroup:
+    """A worst group whose last third is off by ``off``."""
+    rng = random.Random(seed)
+    x = [rng.gauss(0, 1) for _ in range(size)]
+    expected = [1.7 * v - 0.2 for v in x]
+    actual = [e + (off if i >= 2 * size // 3 else 0.3 * bound * rng.uniform(-1, 1)) for i, e in enumerate(expected)]
+    return WorstGroup(1, 3, tuple(range(0, 4 * size, 4)), tuple(x), tuple(expected), tuple(actual), (bound,) * size)
+
+
+def histogram(peak: float, seed: int = 0, elements: int = 4096) -> tuple[int, ...]:
+    """Counts as they come out of comparisons: most elements a good way below the worst."""
+    rng = random.Random(seed)
+    counts = [0] * (len(HISTOGRAM_EDGES) + 1)
+    for _ in range(64):
+        counts[bisect.bisect_left(HISTOGRAM_EDGES, peak * 10 ** -abs(rng.gauss(0, 0.8)))] += elements // 64
+    return tuple(counts)
+
+
+def drawn(verdict: SiteVerdict, seed: int = 0, with_group: bool = True) -> SiteVerdict:
+    """The verdict with histogram and group, as per_site makes them."""
+    if verdict.metrics is None:
+        return verdict
+    peak = verdict.metrics.error_over_bound
+    shown = group(off=min(peak, 1e6) * 1e-6, seed=seed) if with_group else None
+    return replace(verdict, histogram=histogram(min(peak, 1e6), seed, 512), group=shown)
+
+
+def everything(base: ParityReport) -> ParityReport:
+    """Every field of a report filled, on top of ``base``."""
+    sites = tuple(
+        drawn(v, i, with_group=v.status.broken or i == 0) if v.metrics else v for i, v in enumerate(base.sites)
+    )
+    first_broken = next((i for i, v in enumerate(sites) if v.status.broken), 0)
+    guess = replace(sites[first_broken], looks_like="epsilon 1e-06 instead of 1e-05")
+    sites = (*sites[:first_broken], guess, *sites[first_broken + 1 :])
+    tasks = (
+        TaskVerdict("torch", "top-1", 0.9833, 0.9833, 1.0, 540, 0.9945, 540, 0.0, (0.0, 0.0), 0.005, Status.PASS),
+        TaskVerdict("onnxruntime", "top-1", 0.9833, 0.9611, 0.97, 540, 0.95, 201, -0.0222, (-0.037, -0.0093), 0.005,
+                    Status.FAIL, "the drop is larger than allowed"),
+        TaskVerdict("onnxruntime", "psnr", 41.25, 38.5, math.nan, 12, difference=-2.75, interval=(-3.1, -2.2)),
+    )  # fmt: skip
+    votes = (
+        Vote("layer2.0.norm1", "offset", (("torch", "openvino"), ("onnxruntime",)), ("torch", "openvino"), "two of 3"),
+        Vote("logits", "normal", (("torch", "onnxruntime", "openvino"),), ("torch", "onnxruntime", "openvino")),
+    )
+    located = (
+        Divergence("onnxruntime", "oracle", "/layer2/pad_output", "/layer2/Pad", "Pad", "layer2.0", "resnet.py:47",
+                   "normal", metrics(830.0), 791.0, "the border counted as zeros", ("part.onnx", "inputs.npz")),
+        Divergence("torch", "oracle", "", case="normal", reason="every value inside 4 times rounding noise"),
+    )  # fmt: skip
+    blamed = (
+        Blame("onnxruntime", "Pad_Fusion", "optimizer rule", 791.0, 0.9, ("all rules", "Pad_Fusion", "ConvBNFusion"),
+              'session.disabled_optimizers = ["Pad_Fusion"]', ("part.onnx", "run.py")),
+    )  # fmt: skip
+    noticed = (
+        Noticed("epsilon x10", 12, 12, 12, 12),
+        Noticed("tail left out", 12, 10, 8, 7, ("layer1.0.norm1", "layer3.1.norm2")),
+        Noticed("NaN swallowed", 12, 0, 0, 0, reason="no NaN in the data"),
+    )
+    return replace(
+        base,
+        sites=sites,
+        tasks=tasks,
+        votes=votes,
+        located=located,
+        blamed=blamed,
+        noticed=noticed,
+        confidence=Confidence(299, 0, 0.01, 0.95, True, "the rate asked for is reached"),
+        accepted=(Status.LOWPREC, Status.UNSTABLE),
+    )
+
+
+@pytest.fixture
+def full(broken: ParityReport) -> ParityReport:
+    return everything(broken)

@@ -201,7 +201,8 @@ def compare(
     b: Source,
     *,
     runtimes: Sequence[str] | None = None,
-    data: str | Path | None = None,
+    data: Any = None,
+    limit: int | None = None,
     dims: Mapping[str, int] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
@@ -216,7 +217,9 @@ def compare(
     1. The truth is ``a``'s specs and parameters in float64 and two passes, fed what the runtime really received.
     2. ``runtimes`` run ``b``; without any it is the two-pass evaluation of the ONNX standard, which judges what is
        written and not who runs it. One that is absent or fails is told in the report, which then has not held.
-    3. ``data`` is a folder, .npz or .npy with inputs of your own; ``dims`` are sizes of dynamic dimensions by name.
+    3. ``data`` are inputs of your own, of which at most ``limit`` are used: the path of an .npz, .npy, Polygraphy .json
+       or .pt file, of a folder of them or of ONNX test data, ``FILE.py:FUNCTION``, ``package.module:FUNCTION``, or
+       anything that gives dicts {input: array}. They are read one by one. ``dims`` are sizes of dynamic dimensions.
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
     5. ``progress`` is called with a ``Progress``, whose str is a line for people, before each step.
     6. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
@@ -226,20 +229,24 @@ def compare(
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
-    from gn_deploy.parity.cases import from_files, input_specs
+    from gn_deploy.parity.cases import input_specs
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
+    from gn_deploy.parity.sources.data import Data
     from gn_deploy.runtimes.isolated import Limits
     from gn_deploy.runtimes.worker import TIME_LIMIT
 
     if not isolate and (time_limit is not None or memory_limit is not None):
         raise InputError("this process cannot be limited", "leave isolate=True, or leave the limits out")
+    if data is None and limit is not None:
+        raise InputError("a limit is for inputs of your own, and none were given", "give data as well")
     reference = _normalized(a)
-    return compare_models(
+    own = None if data is None else Data(data, input_specs(reference), limit=limit)
+    report = compare_models(
         reference,
         _normalized(b),
         runtimes=tuple(runtimes or (REFERENCE_RUNTIME,)),
-        cases=None if data is None else from_files(data, input_specs(reference)),
+        cases=own,
         dims=dims,
         atol=atol,
         rtol=rtol,
@@ -248,6 +255,7 @@ def compare(
         limits=Limits(TIME_LIMIT if time_limit is None else time_limit, memory_limit) if isolate else None,
         progress=progress,
     )
+    return report if own is None else replace(report, notes=(*report.notes, *own.notes))
 
 
 def checked_target(target: str | Target) -> Target:

@@ -23,7 +23,15 @@ def parity(
         ),
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="PATH", help="Your own inputs: .npz, .npy or a folder of them.")
+        str | None,
+        typer.Option(
+            "--data",
+            metavar="SOURCE",
+            help="Your own inputs: .npz, .npy, Polygraphy .json, .pt, ONNX test data, a folder, FILE.py:FUNCTION.",
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", help="Use at most the first N of your inputs.")
     ] = None,
     dim: Annotated[
         list[str] | None,
@@ -69,6 +77,7 @@ def parity(
             candidate,
             runtimes=runtime,
             data=data,
+            limit=limit,
             dims=sizes,
             atol=atol,
             rtol=rtol,

@@ -1,11 +1,9 @@
-"""Cases: whole-model inputs drawn from the families or read from the user's files, and probes dealt over groups."""
+"""Cases: whole-model inputs drawn from the families, and probes dealt over groups."""
 
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
@@ -18,7 +16,7 @@ from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "from_files", "hands", "input_specs", "model_cases"]
+__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "hands", "input_specs", "model_cases"]
 
 Array = NDArray[Any]
 IN_PLACE = ("normal", "offset", "constant", "small")
@@ -111,85 +109,6 @@ def hands(shape: Sequence[int], spec: GroupNormSpec) -> list[list[str]]:
     defined = (name for name in FAMILIES if spec.epsilon or name != "constant")  # 0 / 0 is nobody's answer
     slots, names = shape[0] * spec.num_groups, list(defined)
     return [[names[(start + i) % len(names)] for i in range(slots)] for start in range(0, len(names), slots)]
-
-
-def from_files(path: str | Path, specs: Sequence[InputSpec]) -> list[Case]:
-    """The user's own data: a .npz (one case, or one per ``case/input`` prefix), an .npy (a model with one input), or
-    a folder of them (each .npz a case; .npy files named after inputs form one case, else each is a case)."""
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(p for p in path.iterdir() if p.suffix in (".npz", ".npy"))
-        if not files:
-            raise InputError(f"no .npz or .npy file in {path}", "save inputs with numpy.savez(file, name=array, ...)")
-        arrays = [p for p in files if p.suffix == ".npy"]
-        if arrays and {p.stem for p in arrays} == {s.name for s in specs}:
-            together = _user_case(path.name, {p.stem: _load(p) for p in arrays}, specs, path)
-            return [together, *(c for p in files if p.suffix == ".npz" for c in from_files(p, specs))]
-        return [c for p in files for c in from_files(p, specs)]
-    content = _load(path)
-    if isinstance(content, np.ndarray):
-        if len(specs) != 1:
-            raise InputError(f"{path.name} holds one array, the model has {len(specs)} inputs", "use a .npz file")
-        return [_user_case(path.stem, {specs[0].name: content}, specs, path)]
-    if not content:
-        raise InputError(f"{path.name} holds no array", "save inputs with numpy.savez(file, name=array, ...)")
-    names = {s.name for s in specs}
-    if content.keys() >= names:  # input names may themselves contain a slash
-        return [_user_case(path.stem, content, specs, path)]
-    cases: dict[str, dict[str, Array]] = {}
-    for key, array in content.items():
-        case, _, name = key.partition("/") if "/" in key else (path.stem, "", key)
-        cases.setdefault(case, {})[name] = array
-    return [_user_case(name, feeds, specs, path) for name, feeds in cases.items()]
-
-
-def _user_case(name: str, feeds: Mapping[str, Array], specs: Sequence[InputSpec], path: Path) -> Case:
-    needed = {s.name: s for s in specs}
-    given = dict(feeds)
-    if len(specs) == 1 and len(given) == 1:
-        given = {specs[0].name: next(iter(given.values()))}
-    if missing := [n for n in needed if n not in given]:
-        raise InputError(
-            f"{path.name}: case '{name}' has no array for input '{missing[0]}'", f"it has: {', '.join(sorted(given))}"
-        )
-    arrays = {}
-    for key, spec in needed.items():
-        array = given[key]
-        fits = array.ndim == len(spec.shape) and all(
-            not isinstance(d, int) or d == a for d, a in zip(spec.shape, array.shape, strict=True)
-        )
-        if not fits:
-            raise InputError(
-                f"{path.name}: '{key}' has shape {array.shape}, the model takes {_dims(spec.shape)}",
-                "names stand for sizes that are free, numbers are fixed",
-            )
-        if not array.size:
-            raise InputError(f"{path.name}: '{key}' has shape {array.shape}: it holds no number", "save a larger batch")
-        whole = np.issubdtype(array.dtype, np.integer) or array.dtype == bool
-        real = whole or np.issubdtype(array.dtype, np.floating) or array.dtype.name in FLOAT_DTYPES
-        if not (real if spec.dtype in FLOAT_DTYPES else whole):
-            raise InputError(
-                f"{path.name}: '{key}' has dtype {array.dtype}, the model takes {spec.dtype}",
-                f"save it with .astype('{spec.dtype}')",
-            )
-        arrays[key] = array.astype(spec.dtype)
-    return Case(name, arrays, "user", True)
-
-
-def _dims(shape: Sequence[int | str | None]) -> str:
-    return f"({', '.join('?' if d is None else str(d) for d in shape)})"
-
-
-def _load(path: Path) -> Any:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}", "a .npz, an .npy or a folder of them") from None
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        # of a file that is no array at all NumPy says that it holds pickled objects
-        why = "it is not a NumPy file" if "pickle.load" in str(error) else str(error)
-        raise InputError(f"cannot read {path}: {why}", "needed: .npz or .npy without pickled objects") from None
 
 
 def _rng(name: str, seed: int = 0) -> np.random.Generator:

@@ -265,6 +265,8 @@ class ParityReport:
     blamed: tuple[Blame, ...] = ()
     confidence: Confidence | None = None
     noticed: tuple[Noticed, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader should know of how it was judged: an array taken under another name, a size that was not run."""
     accepted: tuple[Status, ...] = ()
     """Verdicts that the user takes for held, such as lowprec or unstable."""
 

@@ -19,6 +19,7 @@ Top level (``schema_version`` 2)::
                  interval, allowed_drop, status, reason}]
     engines    [{runtime, version, size, kernels: [{name, kind, origin}]}]
     unpaired   [str]        sites of the reference without a counterpart, each with the reason
+    notes      [str]        how it was judged: an array taken under another name, a size that was not run
     votes      [{place, case, camps, right, reason}]      who agrees with whom, and who with the oracle
     located    [{runtime, against, value, node, op_type, module, source, case, metrics, noise_ratio, looks_like, files,
                  reason}]   the first value at which a runtime leaves what it should compute

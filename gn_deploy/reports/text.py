@@ -43,6 +43,8 @@ def show(report: ParityReport, console: Console) -> None:
         console.print(_tasks(report))
     for left in report.unpaired:
         console.print(Text(f"not compared: {plain(left)}", style="yellow"))
+    for note in report.notes:
+        console.print(Text(f"note: {plain(note)}", style="yellow"))
     for i, step in enumerate(next_steps(report)):
         console.print(Text.assemble(("       " if i else "\nNext:  ", "bold"), plain(step)), soft_wrap=True)
 

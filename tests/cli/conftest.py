@@ -89,8 +89,9 @@ def model(
     name: str = "norm",
     op: str = "GroupNormalization",
     domain: str = "",
+    size: tuple[int | str, ...] = (4, 4),
 ) -> onnx.ModelProto:
-    """x (batch, channels, 4, 4) float32 -> y: one node, or with ``op`` "Relu" one that is no GroupNorm."""
+    """x (batch, channels, *size) float32 -> y: one node, or with ``op`` "Relu" one that is no GroupNorm."""
     rng = np.random.default_rng(0)
     length = channels if scale is None else scale
     parameters = [
@@ -106,7 +107,7 @@ def model(
         domain=domain,
         **({"num_groups": groups, "epsilon": epsilon} if is_norm else {}),
     )
-    shape = ["batch", channels, 4, 4]
+    shape = ["batch", channels, *size]
     graph = helper.make_graph(
         [node],
         "g",

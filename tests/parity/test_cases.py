@@ -1,13 +1,12 @@
-"""Families do what their names say, cases are deterministic, user data is matched to inputs or refused in words."""
+"""Families do what their names say, cases are deterministic."""
 
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gn_deploy.errors import InputError
-from gn_deploy.parity.cases import FAMILIES, InputSpec, bind, deal, from_files, hands, input_specs, model_cases
+from gn_deploy.parity.cases import FAMILIES, InputSpec, bind, deal, hands, input_specs, model_cases
 from gn_deploy.parity.metrics import by_slot
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 from tests.parity.spellings import alone, native
@@ -89,57 +88,3 @@ def test_model_cases() -> None:
     assert set(feeds["step"].tolist()) <= {0, 1}
     assert feeds["mask"].all()
     assert [(s.name, s.dtype, s.shape) for s in input_specs(alone(native()))] == [("x", "float32", ("N", 8, 6, 6))]
-
-
-def test_user_data(tmp_path: Path) -> None:
-    image, step = np.ones((1, 3, 4, 4)), np.array([7])
-    np.savez(tmp_path / "one.npz", image=image, step=step)
-    (case,) = from_files(tmp_path / "one.npz", [IMAGE, STEP])
-    assert case.conditioned
-    assert case.feeds["image"].dtype == np.float32
-    np.savez(tmp_path / "two.npz", **{"a/image": image, "a/step": step, "b/image": 2 * image, "b/step": step})
-    assert [c.name for c in from_files(tmp_path / "two.npz", [IMAGE, STEP])] == ["a", "b"]
-    assert [c.name for c in from_files(tmp_path, [IMAGE, STEP])] == ["one", "a", "b"]
-    folder = tmp_path / "arrays"
-    folder.mkdir()
-    np.save(folder / "image.npy", image)
-    assert from_files(folder, [IMAGE])[0].feeds["image"].shape == (1, 3, 4, 4)
-    np.save(folder / "step.npy", step)
-    (case,) = from_files(folder, [IMAGE, STEP])
-    assert case.feeds.keys() == {"image", "step"}
-
-
-@pytest.mark.parametrize(
-    ("arrays", "words"),
-    [
-        ({"image": np.ones((1, 3, 4, 4))}, "no array for input 'step'"),
-        ({"image": np.ones((1, 4, 4, 4)), "step": np.ones(1, int)}, r"'image' has shape .* \(batch, 3, h, w\)"),
-        ({"image": np.ones((1, 3, 4, 4)), "step": np.ones(1)}, "'step' has dtype float64"),
-        ({"image": np.full((1, 3, 4, 4), "a"), "step": np.ones(1, int)}, "'image' has dtype <U1"),
-        ({"image": np.ones((1, 3, 4, 4)) * 1j, "step": np.ones(1, int)}, "'image' has dtype complex128"),
-        ({"image": np.ones((0, 3, 4, 4)), "step": np.ones(0, int)}, "it holds no number"),
-        ({}, "holds no array"),
-    ],
-)
-def test_user_data_that_does_not_fit(tmp_path: Path, arrays: dict[str, np.ndarray], words: str) -> None:
-    np.savez(tmp_path / "x.npz", **arrays)
-    with pytest.raises(InputError, match=words):
-        from_files(tmp_path / "x.npz", [IMAGE, STEP])
-
-
-def test_bad_files(tmp_path: Path) -> None:
-    (tmp_path / "bad.npz").write_bytes(b"no archive")
-    with pytest.raises(InputError, match=r"cannot read .*: it is not a NumPy file"):
-        from_files(tmp_path / "bad.npz", [IMAGE])
-    np.savez(tmp_path / "whole.npz", image=np.ones((1, 3, 4, 4)))
-    (tmp_path / "cut.npz").write_bytes((tmp_path / "whole.npz").read_bytes()[:-40])
-    with pytest.raises(InputError, match="cannot read"):
-        from_files(tmp_path / "cut.npz", [IMAGE])
-    with pytest.raises(InputError, match="no such file"):
-        from_files(tmp_path / "absent.npy", [IMAGE])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no \.npz or \.npy file"):
-        from_files(tmp_path / "empty", [IMAGE])
-    np.save(tmp_path / "one.npy", np.ones(3))
-    with pytest.raises(InputError, match="the model has 2 inputs"):
-        from_files(tmp_path / "one.npy", [IMAGE, STEP])

@@ -1,6 +1,6 @@
 """The five public verbs: find, lower, export, build, compare."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -210,6 +210,7 @@ def compare(
     isolate: bool = True,
     time_limit: float | None = None,
     memory_limit: int | None = None,
+    locate: bool = False,
     progress: "Tell | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
@@ -226,10 +227,11 @@ def compare(
     7. Each runtime runs in a process of its own: one that crashes is told as such, and one that takes more than
        ``time_limit`` seconds (600) for one request is stopped. ``memory_limit`` is the bytes it may write to, its
        libraries included. With ``isolate=False`` it runs in this process, faster to start and easier to debug.
+    8. ``locate`` finds the first value that is not what it should be: in ``b`` against ``a``, and on each runtime.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
-    from gn_deploy.parity.cases import input_specs
+    from gn_deploy.parity.cases import input_specs, model_cases
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
     from gn_deploy.parity.sources.data import Data
@@ -240,22 +242,41 @@ def compare(
         raise InputError("this process cannot be limited", "leave isolate=True, or leave the limits out")
     if data is None and limit is not None:
         raise InputError("a limit is for inputs of your own, and none were given", "give data as well")
-    reference = _normalized(a)
+    if locate and not network:
+        raise InputError("a place is found by running the networks", "leave network=True (no --probes-only)")
+    reference, candidate = _normalized(a), _normalized(b)
+    labels = tuple(runtimes or (REFERENCE_RUNTIME,))
     own = None if data is None else Data(data, input_specs(reference), limit=limit)
+    limits = Limits(TIME_LIMIT if time_limit is None else time_limit, memory_limit) if isolate else None
     report = compare_models(
         reference,
-        _normalized(b),
-        runtimes=tuple(runtimes or (REFERENCE_RUNTIME,)),
+        candidate,
+        runtimes=labels,
         cases=own,
         dims=dims,
         atol=atol,
         rtol=rtol,
         network=network,
         names=(_name(a), _name(b)),
-        limits=Limits(TIME_LIMIT if time_limit is None else time_limit, memory_limit) if isolate else None,
+        limits=limits,
         progress=progress,
     )
-    return report if own is None else replace(report, notes=(*report.notes, *own.notes))
+    if own is not None:
+        report = replace(report, notes=(*report.notes, *own.notes))
+    if not locate:
+        return report
+    from gn_deploy.diagnosis.deployed import deployed
+    from gn_deploy.diagnosis.diagnose import diagnose
+
+    again = None if hasattr(data, "__next__") else own  # an iterator has been read to its end
+    cases = again or model_cases(input_specs(reference), dims=dims)
+    return diagnose(report, reference, candidate, cases, deployed(labels, limits), tell=_words(progress))
+
+
+def _words(progress: "Tell | None") -> "Callable[[str], None] | None":
+    from gn_deploy.parity.progress import Progress
+
+    return None if progress is None else lambda text: progress(Progress(text))
 
 
 def checked_target(target: str | Target) -> Target:

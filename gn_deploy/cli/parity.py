@@ -53,6 +53,9 @@ def parity(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="Run the runtimes in this process, without limits: to debug them.")
     ] = False,
+    locate: Annotated[
+        bool, typer.Option("--locate", help="Find the first value that is not what it should be.")
+    ] = False,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
@@ -85,6 +88,7 @@ def parity(
             isolate=not in_process,
             time_limit=time_limit,
             memory_limit=memory,
+            locate=locate,
             progress=lambda step: status.update(str(step)),
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])

@@ -50,7 +50,7 @@ def cut(model: ir.Model, inputs: Sequence[str | ir.Value], outputs: Sequence[str
             (constants if value.is_initializer() else free)[value] = None
             continue
         stack.append((value, True))
-        stack.extend((v, False) for v in reversed(_needs(producer)) if v not in seen)
+        stack.extend((v, False) for v in reversed(needs(producer)) if v not in seen)
     given = list(dict.fromkeys(starts))
     view = ir.GraphView(
         [*given, *free],
@@ -78,7 +78,7 @@ def _as_values(model: ir.Model, given: Sequence[str | ir.Value]) -> list[ir.Valu
     return [v if isinstance(v, ir.Value) else next(found) for v in given]
 
 
-def _needs(node: ir.Node) -> list[ir.Value]:
+def needs(node: ir.Node) -> list[ir.Value]:
     """Everything a node reads: its inputs and what its subgraphs take from outside."""
     needed = [v for v in node.inputs if v is not None]
     return needed + [v for graph in subgraphs(node) for v in _outer(graph)]
@@ -88,6 +88,6 @@ def _outer(graph: ir.Graph) -> list[ir.Value]:
     own = {*graph.inputs, *graph.initializers.values()}
     found: list[ir.Value] = []
     for node in graph:
-        found += [v for v in _needs(node) if v not in own]
+        found += [v for v in needs(node) if v not in own]
         own.update(node.outputs)
     return found + [v for v in graph.outputs if v not in own]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
@@ -13,6 +14,7 @@ from gn_deploy.parity.per_site import Override, coarser
 from gn_deploy.parity.report import OutputVerdict
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds
+from gn_deploy.reference import F64
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
 from gn_deploy.spec import FLOAT_DTYPES
 
@@ -63,6 +65,15 @@ class EndToEnd:
         """Lets go of the answers to the cases so far; they are computed anew when asked for again."""
         self._known.clear()
 
+    def scale(self, name: str, case: Case, types: str) -> tuple[Array, float]:
+        """The oracle's answer, and how far off it rounding to the coarsest of ``types`` puts one number of it; 0 for
+        integers."""
+        known = self._answers(case, dtype := coarser(*types.split("+")))
+        if known.exact[name].dtype.name not in FORMATS:
+            return known.exact[name], 0.0
+        want, noise, _ = _scale(known.exact[name], np.stack([run[name] for run in known.noisy]), dtype)
+        return want, noise
+
     def close(self) -> None:
         if self._session is not None:
             self._session.close()
@@ -80,13 +91,7 @@ class EndToEnd:
             status, reason = decisions(got, want, runs)
             return OutputVerdict(name, runtime, status, case.name, reason=reason)
         dtype = coarser(*(t for t in types if t in FLOAT_DTYPES))
-        want, runs = want.astype(np.float64), runs.astype(np.float64)
-        form = FORMATS[coarser(*types)]
-        unit = form.u * float(np.abs(want[np.isfinite(want)]).max(initial=0.0)) + form.least
-        with np.errstate(invalid="ignore"):
-            distance = np.abs(runs - want)
-        noise = max(unit, float(distance[np.isfinite(distance)].max(initial=0.0)))
-        sound = np.isfinite(runs).all(0) | ~np.isfinite(want)  # the reference itself overflows elsewhere
+        want, noise, sound = _scale(want, runs, coarser(*types))
         bound = np.where(sound, PASS_RATIO * noise, np.inf)
         if override is not None:
             bound = override.replace(Bounds(want, bound, bound)).two_pass
@@ -118,6 +123,16 @@ class _Answers:
 def gravity(verdict: OutputVerdict) -> tuple[int, float]:
     """The larger, the worse: by the status, then by the noise ratio."""
     return list(Status).index(verdict.status), float(np.nan_to_num(verdict.noise_ratio))
+
+
+def _scale(want: Array, runs: Array, dtype: str) -> tuple[F64, float, NDArray[np.bool_]]:
+    """The exact answer in float64, the noise of ``runs`` around it, where the reference itself does not overflow."""
+    want, runs, form = want.astype(np.float64), runs.astype(np.float64), FORMATS[dtype]
+    unit = form.u * float(np.abs(want[np.isfinite(want)]).max(initial=0.0)) + form.least
+    with np.errstate(invalid="ignore"):
+        distance = np.abs(runs - want)
+    noise = max(unit, float(distance[np.isfinite(distance)].max(initial=0.0)))
+    return want, noise, np.isfinite(runs).all(0) | ~np.isfinite(want)
 
 
 def _status(over: float, ratio: float, override: Override | None) -> tuple[Status, str]:

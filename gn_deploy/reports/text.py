@@ -8,6 +8,7 @@ from rich.text import Text
 
 from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status
+from gn_deploy.reports import causes
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.summary import (
     GLYPHS,
@@ -41,6 +42,13 @@ def show(report: ParityReport, console: Console) -> None:
         console.print(_outputs(report))
     if report.tasks:
         console.print(_tasks(report))
+    for title, heading, told in (
+        ("Where it parts", "runtime", causes.located(report)),
+        ("At fault", "runtime", causes.blamed(report)),
+        ("Who agrees", "where", causes.voted(report)),
+    ):
+        if told:
+            console.print(table(f"\n{title}", (heading, ""), [[about, _lines(said)] for about, said in told]))
     for left in report.unpaired:
         console.print(Text(f"not compared: {plain(left)}", style="yellow"))
     for note in report.notes:
@@ -59,6 +67,10 @@ def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[Renderabl
     for line in lines:
         made.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in line))
     return made
+
+
+def _lines(said: Sequence[str]) -> Text:
+    return Text("\n".join(map(plain, said)))
 
 
 def plain(text: str) -> str:

@@ -1,0 +1,105 @@
+"""A broken comparison looked into: where it parts, what is at fault, and a small model of it for each runtime."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from gn_deploy.diagnosis.deployed import Deployed
+from gn_deploy.diagnosis.locate import ORACLE, Located, Tell, locate_run, locate_written
+from gn_deploy.diagnosis.locate_site import locate_site
+from gn_deploy.errors import GnDeployError, InputError
+from gn_deploy.parity.cases import Case
+from gn_deploy.parity.inputs import fed_to
+from gn_deploy.parity.oracle import REFERENCE_RUNTIME
+from gn_deploy.parity.pairing import pair
+from gn_deploy.parity.report import Divergence, ParityReport, RuntimeVerdict
+from gn_deploy.parity.status import Status
+from gn_deploy.parity.subject import find_sites
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from gn_deploy.parity.pairing import Pair
+
+_CASES = 4  # of those given: broken ones first; every case is one run of the whole network in float64 and four more
+
+
+def diagnose(
+    report: ParityReport,
+    reference: "ir.Model",
+    candidate: "ir.Model",
+    cases: Iterable[Case],
+    deployed: Sequence[Deployed],
+    *,
+    tell: Tell | None = None,
+) -> ParityReport:
+    """``report`` with ``located`` filled in: what is written first, then each runtime in the report's order.
+
+    Both models are normalized, ``cases`` have the reference's names. A runtime that did not run is left out; one that
+    holds is looked at all the same, because rounding hides small errors from the outputs.
+    """
+    tell = tell or (lambda _: None)
+    some = _some(cases, report)
+    pairs = pair(reference, find_sites(reference), candidate, find_sites(candidate)).pairs
+    written = locate_written(
+        reference, candidate, pairs, some, runtime=REFERENCE_RUNTIME, against=report.reference, tell=tell
+    )
+    verdicts = {v.runtime: v for v in report.runtimes}
+    found = [] if written.piece is None else [written]
+    for one in deployed:
+        if verdicts[one.label].status is not Status.NOTRUN:
+            found.append(_on(one, reference, candidate, pairs, some, report, verdicts[one.label], tell))
+    return replace(report, located=tuple(located.divergence for located in found))
+
+
+def _on(
+    one: Deployed,
+    reference: "ir.Model",
+    candidate: "ir.Model",
+    pairs: "Sequence[Pair]",
+    cases: Sequence[Case],
+    report: ParityReport,
+    verdict: RuntimeVerdict,
+    tell: Tell,
+) -> Located:
+    def named(text: str) -> None:
+        tell(f"{one.label}: {text}")
+
+    fed = fed_to(reference, candidate, cases)
+    try:
+        found = locate_run(candidate, one.opened, fed, runtime=one.label, asked=one.asked, tell=named)
+    except InputError:
+        raise
+    except GnDeployError as error:
+        return Located(Divergence(one.label, ORACLE, "", reason=f"it does not run: {error.message}"))
+    broken = {v.site: v for v in report.sites if v.runtime == one.label and v.status.broken}
+    for each in pairs:
+        if found.piece is None and each.site.name in broken:
+            found = locate_site(
+                reference,
+                candidate,
+                each,
+                broken[each.site.name],
+                one.opened,
+                runtime=one.label,
+                against=report.reference,
+                asked=one.asked,
+                tell=named,
+            )
+            break
+    return found
+
+
+def _some(cases: Iterable[Case], report: ParityReport) -> list[Case]:
+    """The cases on which something broke, and others until there are enough; of a stream only these are kept."""
+    broken = {v.case for v in report.outputs if v.status.broken} | {v.case for v in report.sites if v.status.broken}
+    chosen: list[Case] = []
+    others: list[Case] = []
+    for case in cases:
+        if case.name in broken and len(chosen) < _CASES:
+            chosen.append(case)
+        elif len(others) < _CASES:
+            others.append(case)
+        if len(chosen) == _CASES:
+            break
+    return [*chosen, *others][:_CASES]

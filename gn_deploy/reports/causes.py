@@ -1,0 +1,72 @@
+"""What a diagnosis found, in sentences: where a comparison parts, which setting is at fault, who agrees with whom."""
+
+from gn_deploy.parity.report import Blame, Divergence, ParityReport, Vote
+from gn_deploy.reports.summary import number
+
+Told = tuple[str, list[str]]
+"""What it is about, and sentences."""
+
+
+def located(report: ParityReport) -> list[Told]:
+    return [(d.runtime, _divergence(d)) for d in report.located]
+
+
+def blamed(report: ParityReport) -> list[Told]:
+    return [(b.runtime, _blame(b)) for b in report.blamed]
+
+
+def voted(report: ParityReport) -> list[Told]:
+    return [(v.place, _vote(v)) for v in report.votes]
+
+
+def _divergence(d: Divergence) -> list[str]:
+    if not d.value:
+        return [*([d.reason] if d.reason else ["nothing parts"]), *_files(d.files)]
+    node = f"{d.op_type} '{d.node}'" if d.node else d.op_type
+    where = ", ".join(filter(None, (d.module, d.source)))
+    against = "the float64 oracle" if d.against == "oracle" else d.against
+    size = (
+        "NaN, infinity or other integers"
+        if d.noise_ratio == float("inf")
+        else f"{number(d.noise_ratio)} times rounding noise"
+    )
+    if d.noise_ratio != d.noise_ratio and d.metrics is not None:  # judged as a GroupNorm, by its bound
+        size = f"{number(d.metrics.error_over_bound)} times the bound"
+    lines = [f"first leaves {against} at '{d.value}', made by {node}{f' ({where})' if where else ''}"]
+    size = "" if d.noise_ratio == float("inf") and d.looks_like else size
+    lines.append(f"on case '{d.case}': " + "; ".join(filter(None, (size, d.looks_like))))
+    return [*lines, *([d.reason] if d.reason else []), *_files(d.files)]
+
+
+def _blame(b: Blame) -> list[str]:
+    if not b.culprit:
+        return [b.reason or "no setting makes a difference", *_files(b.files)]
+    sizes = f"{_ratio(b.with_it)} with it, {_ratio(b.without_it)} without"
+    lines = [f"{b.culprit} ({b.kind}): {sizes}"]
+    lines += [b.reason] if b.reason else []
+    lines += [f"do without it: {b.remedy}"] if b.remedy else []
+    return [*lines, *_files(b.files)]
+
+
+def _vote(v: Vote) -> list[str]:
+    if len(v.camps) == 1:
+        camps = f"{_and(v.camps[0])} agree"
+    else:
+        first, *others = (_and(camp) + (" alone" if len(camp) == 1 else "") for camp in v.camps)
+        camps = f"{first} against {' and against '.join(others)}"
+    right = f"right by the oracle: {_and(v.right)}" if v.right else "none is right by the oracle"
+    return [f"on case '{v.case}': {camps}; {right}" + (f" ({v.reason})" if v.reason else "")]
+
+
+def _files(files: tuple[str, ...]) -> list[str]:
+    return [f"to see it by itself: {', '.join(files)}"] if files else []
+
+
+def _ratio(value: float) -> str:
+    if value == float("inf"):
+        return "it fails, or gives NaN"
+    return "nothing is known" if value != value else f"{number(value)} times rounding noise"
+
+
+def _and(names: tuple[str, ...]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

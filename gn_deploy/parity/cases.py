@@ -106,7 +106,7 @@ def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str
 
 def hands(shape: Sequence[int], spec: GroupNormSpec) -> list[list[str]]:
     """For each tensor of ``deal`` the family's name in each of its (sample, group) slots."""
-    defined = (name for name in FAMILIES if spec.epsilon or name != "constant")  # 0 / 0 is nobody's answer
+    defined = (name for name, family in FAMILIES.items() if spec.epsilon or not family.needs_epsilon)
     slots, names = shape[0] * spec.num_groups, list(defined)
     return [[names[(start + i) % len(names)] for i in range(slots)] for start in range(0, len(names), slots)]
 

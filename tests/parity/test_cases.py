@@ -68,7 +68,7 @@ def test_channels_last_deals_the_same_groups() -> None:
 def test_the_same_in_every_process() -> None:
     x = deal((10, 4, 3), GroupNormSpec(1, 4))[0]
     np.testing.assert_array_equal(x, deal((10, 4, 3), GroupNormSpec(1, 4))[0])
-    assert zlib.crc32(x.tobytes()) == 0x602C26FC, hex(zlib.crc32(x.tobytes()))
+    assert zlib.crc32(x.tobytes()) == 0xC9438568, hex(zlib.crc32(x.tobytes()))
     assert not np.array_equal(x, deal((10, 4, 3), GroupNormSpec(1, 4), seed=1)[0])
 
 

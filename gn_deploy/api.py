@@ -211,6 +211,11 @@ def compare(
     time_limit: float | None = None,
     memory_limit: int | None = None,
     locate: bool = False,
+    metric: str | Callable[..., Any] | None = None,
+    labels: Any = None,
+    allowed_drop: float | str | None = None,
+    data_range: float | None = None,
+    reference_runtime: str | None = None,
     progress: "Tell | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
@@ -228,6 +233,11 @@ def compare(
        ``time_limit`` seconds (600) for one request is stopped. ``memory_limit`` is the bytes it may write to, its
        libraries included. With ``isolate=False`` it runs in this process, faster to start and easier to debug.
     8. ``locate`` finds the first value that is not what it should be: in ``b`` against ``a``, and on each runtime.
+    9. With a ``metric`` (top-1, top-5, iou, psnr, ssim, cosine, ``module:function``, or a function of outputs and
+       labels that gives a score per sample) ``data`` holds one row per sample, ``labels`` names its labels, and the
+       loss of ``b`` on every runtime is told with a 95 % interval and judged against ``allowed_drop`` ("0.5%"). Each
+       GroupNorm is then judged on the first batch. The samples of ``a`` are run by ``reference_runtime``, without one
+       by the float64 oracle, which is slow.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
@@ -235,6 +245,8 @@ def compare(
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
     from gn_deploy.parity.sources.data import Data
+    from gn_deploy.parity.subject import Subject
+    from gn_deploy.parity.task.asked import asked, judge_asked
     from gn_deploy.runtimes.isolated import Limits
     from gn_deploy.runtimes.worker import TIME_LIMIT
 
@@ -245,13 +257,18 @@ def compare(
     if locate and not network:
         raise InputError("a place is found by running the networks", "leave network=True (no --probes-only)")
     reference, candidate = _normalized(a), _normalized(b)
-    labels = tuple(runtimes or (REFERENCE_RUNTIME,))
-    own = None if data is None else Data(data, input_specs(reference), limit=limit)
+    chosen = tuple(runtimes or (REFERENCE_RUNTIME,))
+    task = asked(
+        reference, candidate, metric=metric, data=data, limit=limit, labels=labels, allowed_drop=allowed_drop,
+        data_range=data_range,
+    )  # fmt: skip
+    given = data if task is None else [task.data.first().feeds]
+    own = None if given is None else Data(given, input_specs(reference), limit=limit)
     limits = Limits(TIME_LIMIT if time_limit is None else time_limit, memory_limit) if isolate else None
     report = compare_models(
         reference,
         candidate,
-        runtimes=labels,
+        runtimes=chosen,
         cases=own,
         dims=dims,
         atol=atol,
@@ -263,14 +280,18 @@ def compare(
     )
     if own is not None:
         report = replace(report, notes=(*report.notes, *own.notes))
+    if task is not None:
+        subjects = [Subject(name, name, candidate) for name in chosen]
+        tasks = judge_asked(reference, subjects, task, runtime=reference_runtime, limits=limits, progress=progress)
+        report = replace(report, tasks=tasks)
     if not locate:
         return report
     from gn_deploy.diagnosis.deployed import deployed
     from gn_deploy.diagnosis.diagnose import diagnose
 
-    again = None if hasattr(data, "__next__") else own  # an iterator has been read to its end
+    again = None if hasattr(given, "__next__") else own  # an iterator has been read to its end
     cases = again or model_cases(input_specs(reference), dims=dims)
-    return diagnose(report, reference, candidate, cases, deployed(labels, limits), tell=_words(progress))
+    return diagnose(report, reference, candidate, cases, deployed(chosen, limits), tell=_words(progress))
 
 
 def _words(progress: "Tell | None") -> "Callable[[str], None] | None":

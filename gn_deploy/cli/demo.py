@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -95,7 +95,7 @@ def demo(
         )
         say(f"{plural(len(sites), 'GroupNorm')} on {plural(len(subjects), 'runtime')} against the float64 oracle")
     with _step(console, "task") as say:
-        tasks = _tasks(made, oracle, subjects)
+        tasks = _tasks(made, model, oracle, subjects, say)
         oracle.close()
         say(f"{tasks[0].metric} over {tasks[0].samples} test samples" if tasks else "the recipe has no test data")
     report = replace(report, tasks=tuple(tasks), engines=(_told(engine),) if engine else ())
@@ -214,26 +214,22 @@ def _profiles(recipe: "Recipe", model: "ir.Model") -> dict[str, tuple[tuple[int,
     return profiles
 
 
-def _tasks(recipe: "Recipe", oracle: "Session", subjects: "Sequence[Subject]") -> "list[TaskVerdict]":
+def _tasks(
+    recipe: "Recipe", model: "ir.Model", oracle: "Session", subjects: "Sequence[Subject]", say: Say
+) -> "list[TaskVerdict]":
     """Top-1 over all of the recipe's test data, every runtime against the float64 oracle; [] without test data."""
-    from gn_deploy.parity.task import judge_task
+    from gn_deploy.parity.cases import input_specs
+    from gn_deploy.parity.task.labelled import read_labelled
+    from gn_deploy.parity.task.metric import METRICS
+    from gn_deploy.parity.task.run import Task, judge_task
     from gn_deploy.runtimes import RUNTIMES, resolve
 
     if recipe.test_data is None:
         return []
-    feeds, labels = recipe.test_data()
-
-    def logits(session: "Session") -> Any:
-        return next(iter(session.run(feeds).values()))
-
-    exact, verdicts = logits(oracle), []
-    for subject in subjects:
-        runtime = RUNTIMES.require(resolve(subject.runtime))
-        if runtime.probe().run:
-            session = runtime.open(subject.model)
-            verdicts.append(judge_task(subject.label, exact, logits(session), labels))
-            session.close()
-    return verdicts
+    here = [s for s in subjects if RUNTIMES.require(resolve(s.runtime)).probe().run]
+    inputs, labels = recipe.test_data()
+    data = read_labelled(inputs, input_specs(model), labels)
+    return list(judge_task(model, oracle, here, Task(data, METRICS["top-1"]), progress=lambda step: say(str(step))))
 
 
 def _told(engine: "BuildResult") -> "BuiltEngine":

@@ -5,12 +5,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, terminal
 from gn_deploy.errors import InputError, UnavailableError
+
+BUILT_IN = "top-1, top-5, iou, psnr, ssim, cosine"
 
 
 def parity(
@@ -56,6 +58,27 @@ def parity(
     locate: Annotated[
         bool, typer.Option("--locate", help="Find the first value that is not what it should be.")
     ] = False,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            metavar="METRIC", help=f"Judge the task too: {BUILT_IN}, MODULE:FUNCTION or FILE.py:FUNCTION. Needs --data."
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Array of the labels in --data, or an .npy file.")
+    ] = None,
+    allowed_drop: Annotated[
+        str | None, typer.Option("--allowed-drop", metavar="DROP", help="How much of the metric may be lost: 0.5%.")
+    ] = None,
+    data_range: Annotated[
+        float | None, typer.Option("--data-range", metavar="R", help="What images span, for psnr and ssim: 1 or 255.")
+    ] = None,
+    reference_runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--reference-runtime", metavar="NAME", help="Run A's samples here. Default: in float64, exact and slow."
+        ),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
@@ -68,18 +91,19 @@ def parity(
     console = terminal(json)
     sizes = once("--dim", map(_size, dim or ()))
     runtime = list(dict.fromkeys(runtime or ()))
-    _require(runtime)
+    _require([*runtime, *filter(None, [reference_runtime])])
     if in_process and (time_limit is not None or memory_limit is not None):
         raise InputError("--in-process knows no limits", "leave it out to limit time and memory")
     memory = None if in_process else bytes_of("--memory-limit", memory_limit or MEMORY_LIMIT)
     if report is not None:
         check_folder(report)
     with console.status("judging every GroupNorm") as status:
+        model, samples, known = _reference(reference, own_data=metric is not None and data is None)
         result = api.compare(
-            api.export(reference).model if reference.endswith(".py") else Path(reference),
+            model,
             candidate,
             runtimes=runtime,
-            data=data,
+            data=samples if data is None else data,
             limit=limit,
             dims=sizes,
             atol=atol,
@@ -89,6 +113,11 @@ def parity(
             time_limit=time_limit,
             memory_limit=memory,
             locate=locate,
+            metric=metric,
+            labels=known if labels is None else labels,
+            allowed_drop=allowed_drop,
+            data_range=data_range,
+            reference_runtime=reference_runtime,
             progress=lambda step: status.update(str(step)),
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])
@@ -97,6 +126,18 @@ def parity(
     if report is not None:
         save_report(result, report, console)
     return Answer(result.to_dict(), result.exit_code, json)
+
+
+def _reference(name: str, own_data: bool) -> tuple[Any, Any, Any]:
+    """The model to judge by; with ``own_data`` also a recipe's test data and labels."""
+    from gn_deploy import api
+    from gn_deploy.exporters.recipe import load_recipe
+
+    if not name.endswith(".py"):
+        return Path(name), None, None
+    recipe = load_recipe(name)
+    inputs, labels = recipe.test_data() if own_data and recipe.test_data else (None, None)
+    return api.export(recipe).model, inputs, labels
 
 
 def _require(runtimes: Sequence[str]) -> None:

@@ -122,7 +122,7 @@ class TaskVerdict:
     reference_value: float
     value: float
     agreement: float
-    """Share of samples with the same top-1 class as the reference."""
+    """Share of samples with the same top-1 class as the reference; NaN for metrics that have no classes."""
     samples: int
     agreement_lower: float = float("nan")
     """Clopper-Pearson 95 % lower bound of the agreement."""
@@ -131,11 +131,11 @@ class TaskVerdict:
     difference: float = float("nan")
     """value - reference_value, as a paired mean over samples."""
     interval: tuple[float, ...] = ()
-    """Lower and upper end of the paired-bootstrap 95 % interval of the difference."""
+    """Lower and upper end of the 95 % interval of the difference, samples being paired; () when it has none."""
     allowed_drop: float = float("nan")
     """What was allowed; NaN when nothing was asked."""
     status: Status = Status.NOTRUN
-    """PASS or FAIL against ``allowed_drop``; NOTRUN when nothing was asked."""
+    """PASS, WARN (not settled) or FAIL against ``allowed_drop``; NOTRUN when nothing was asked; NAN, TIMEOUT, CRASH."""
     reason: str = ""
 
 

@@ -26,7 +26,8 @@ def next_steps(report: ParityReport) -> list[str]:
     broken = [v for v in report.sites if v.status.broken]
     runtimes = dict.fromkeys(v.runtime for v in broken)
     steps = [_about(runtime, [v for v in broken if v.runtime == runtime], report, a, b) for runtime in runtimes]
-    if any(v.status.broken for v in report.outputs) and not broken:
+    outside = [v.status for v in report.outputs] + [v.status for v in report.tasks]
+    if any(status.broken for status in outside) and not broken:
         steps.append("Every GroupNorm is right, the outputs are not: look at what else differs between the two models.")
     for runtime in (v.runtime for v in report.runtimes if v.status is Status.CRASH):
         target = _TARGETS.get(ALIASES.get(runtime, runtime), "onnx")

@@ -128,7 +128,8 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
         for (runtime, status, _), same in alike.items()
     ]
     found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
-    told = {v.runtime for v in judged(report) if v.status.broken}
+    found += [(f"{t.metric} on {t.runtime}", t.status, reason(t)) for t in report.tasks if t.status.broken]
+    told = {v.runtime for v in (*judged(report), *report.tasks) if v.status.broken}
     found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
     if not found:
         blind = "judged neither in itself nor through an output of the network"

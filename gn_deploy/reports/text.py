@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict
+from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
 from gn_deploy.parity.status import Status
 from gn_deploy.reports import causes
 from gn_deploy.reports.advice import next_steps
@@ -15,6 +15,7 @@ from gn_deploy.reports.summary import (
     Row,
     error,
     headline,
+    measured,
     number,
     percent,
     place,
@@ -42,6 +43,8 @@ def show(report: ParityReport, console: Console) -> None:
         console.print(_outputs(report))
     if report.tasks:
         console.print(_tasks(report))
+        for t in filter(lambda task: task.reason, report.tasks):
+            console.print(Text.assemble("  ", (f"{plain(t.metric)} on {t.runtime}", "bold"), f"  {plain(t.reason)}"))
     for title, heading, told in (
         ("Where it parts", "runtime", causes.located(report)),
         ("At fault", "runtime", causes.blamed(report)),
@@ -155,17 +158,20 @@ def _outputs(report: ParityReport) -> Table:
 
 
 def _tasks(report: ParityReport) -> Table:
-    lines = [
-        [
-            t.runtime,
-            t.metric,
-            percent(t.reference_value),
-            percent(t.value),
-            percent(t.agreement),
-            percent(t.agreement_lower),
-            f"{t.certified} of {t.samples}",
-        ]
-        for t in report.tasks
-    ]
-    columns = ("runtime", "metric", ">reference", ">value", ">agreement", ">at least", ">certified samples")
-    return table("\nTask", columns, lines)
+    asked = any(t.allowed_drop == t.allowed_drop for t in report.tasks)  # not NaN
+    alike = any(t.agreement == t.agreement for t in report.tasks)
+
+    def line(t: TaskVerdict) -> list[RenderableType]:
+        def show(value: float) -> str:
+            return measured(t.metric, value)
+
+        judged: list[RenderableType] = [show(-t.allowed_drop), _status(t.status)] if asked else []
+        same = [percent(t.agreement), percent(t.agreement_lower), f"{t.certified} of {t.samples}"] if alike else []
+        told = " to ".join(map(show, t.interval)) or "–"
+        values = [show(t.reference_value), show(t.value), show(t.difference), told]
+        return [t.runtime, t.metric, *values, *judged, *same]
+
+    columns = ["runtime", "metric", ">reference", ">value", ">difference", ">95 % interval"]
+    columns += [">allowed", "verdict"] if asked else []
+    columns += [">agreement", ">at least", ">certified samples"] if alike else []
+    return table("\nTask", columns, [line(t) for t in report.tasks])

@@ -34,8 +34,8 @@ def read_function(text: str) -> Iterator[Given]:
     if file is not None and not file.is_file():
         raise InputError(f"no such file: {file}", "give FILE.py:FUNCTION or package.module:FUNCTION")
     where = f"{file.name if file else match['module']}:{name}"
-    with _importable(file.resolve().parent if file else Path.cwd()):
-        found = getattr(_module(file or match["module"], where), name, None)
+    with importable(file.resolve().parent if file else Path.cwd()):
+        found = getattr(load_module(file or match["module"], where), name, None)
         if found is None:
             raise InputError(f"'{file or match['module']}' has no '{name}'", f"define it: {_YIELDS}")
         yield from read_items(found, where)
@@ -68,7 +68,8 @@ def _failure(called: str, count: int, error: BaseException) -> InputError:
     return InputError(f"{called} raised {one_line(error)} at input {count}", f"at {at}" if at else _YIELDS)
 
 
-def _module(source: Path | str, where: str) -> ModuleType:
+def load_module(source: Path | str, where: str) -> ModuleType:
+    """The module in a file or of that name; what it raises on import is told in words."""
     try:
         if isinstance(source, str):
             return importlib.import_module(source)
@@ -89,7 +90,7 @@ def _module(source: Path | str, where: str) -> ModuleType:
 
 
 @contextmanager
-def _importable(folder: Path) -> Iterator[None]:
+def importable(folder: Path) -> Iterator[None]:
     sys.path.append(str(folder))  # last: nothing there hides an installed package
     try:
         yield

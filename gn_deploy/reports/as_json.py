@@ -32,7 +32,7 @@ Top level (``schema_version`` 2)::
 ``status`` is one of pass, warn, lowprec, unstable, nan, fail, timeout, crash, notrun. ``metrics`` is null when nothing
 was measured, else {error_over_bound, max_abs, rel_l2, cosine, max_ulp, slope, offset}; ``error_over_bound`` at most 1
 is a pass. Version 1 had no notes, votes, located, blamed, confidence, noticed, accepted and fewer fields in sites and
-tasks. JSON has no NaN and no infinity: NaN is null, infinity the word "inf" or "-inf", and the status says what happened.
+tasks. JSON has no NaN and no infinity: NaN is null, infinity the word "inf" or "-inf", the status says what happened.
 """
 
 import json

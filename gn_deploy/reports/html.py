@@ -1,129 +1,105 @@
 """report.html: the whole comparison as one offline page, verdict first (needs jinja2, the extra [html])."""
 
-import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from gn_deploy.errors import UnavailableError
 from gn_deploy.parity.families import FAMILIES
-from gn_deploy.parity.report import ParityReport, SiteVerdict
+from gn_deploy.parity.report import ParityReport
 from gn_deploy.parity.status import Status
-from gn_deploy.reports import summary
+from gn_deploy.reports import bars, curves, plots, sentences, summary
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.base import ReportFile
 
-_DOTS_WITH_NAMES = 4000  # a tooltip is about 120 bytes: above this the page would pass half a megabyte
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """A logarithmic axis over whole decades that always shows 1, the bound."""
-
-    low: int
-    high: int
-
-    @classmethod
-    def around(cls, values: Iterable[float]) -> "Scale":
-        """Wide enough for every positive finite value, within 1e-3 to 1e8 and at least 1e-2 to 1e1."""
-        logs = [math.log10(v) for v in values if 0 < v < math.inf]
-        low = max(-3, min([-2, *(math.floor(x) for x in logs)]))
-        return cls(low, min(8, max([1, *(math.ceil(x) for x in logs)])))
-
-    def at(self, value: float) -> float:
-        """Where ``value`` stands, 0 to 100; what lies outside, infinity too, stands at the end."""
-        if math.isnan(value) or value <= 0:
-            return 0.0
-        place = math.log10(value) if value < math.inf else self.high
-        return round(100 * min(1.0, max(0.0, (place - self.low) / (self.high - self.low))), 2)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """(place, label) of each decade."""
-        labels = {-2: "0.01", -1: "0.1", 0: "1", 1: "10", 2: "100"}
-        return [(self.at(10.0**d), labels.get(d, f"1e{d}")) for d in range(self.low, self.high + 1)]
-
-
-@dataclass(frozen=True, slots=True)
-class Dot:
-    """One case of one site: x counts sites from 0, y is 0 to 100 on the scale."""
-
-    x: float
-    y: float
-    worst: bool
-    broken: bool
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """The errors of one runtime, site by site in graph order."""
-
-    runtime: str
-    sites: int
-    dots: list[Dot]
-
-
-def plots(report: ParityReport, scale: Scale) -> list[Plot]:
-    """One plot for each runtime that measured anything; every case a dot, the worst of a site on top."""
-    rows = summary.rows(report)
-    named = sum(len(v.cases) for v in report.sites) <= _DOTS_WITH_NAMES
-    drawn = []
-    for runtime in dict.fromkeys(v.runtime for v in report.sites if v.metrics is not None):
-        dots = []
-        for row in rows:
-            if (cell := row.cells.get(runtime)) is not None and cell.metrics is not None:
-                dots += [_dot(cell, row, case, value, scale, named) for case, value in _cases(cell).items()]
-        drawn.append(Plot(runtime, len(rows), sorted(dots, key=lambda dot: dot.worst)))
-    return drawn
-
-
-def _cases(cell: SiteVerdict) -> dict[str, float]:
-    return cell.cases or {cell.case: summary.error(cell)}
-
-
-def _dot(cell: SiteVerdict, row: summary.Row, case: str, value: float, scale: Scale, named: bool) -> Dot:
-    worst = case == cell.case
-    name = f"#{row.number} {summary.place(cell)}, {case}: {summary.ratio(value)}" if named or worst else ""
-    return Dot(row.number - 1, scale.at(value), worst, cell.status.broken, name)
-
-
-def families(report: ParityReport) -> dict[str, dict[str, float]]:
-    """case -> runtime -> the worst error over the bound of any site."""
-    table: dict[str, dict[str, float]] = {}
-    for verdict in report.sites:
-        for case, value in verdict.cases.items():
-            row = table.setdefault(case, {})
-            row[verdict.runtime] = max(row.get(verdict.runtime, 0.0), value)
-    return table
+MANY_SITES = 24  # rows that are read; of more, only what broke and the worst stand open
+TITLES = {
+    "broke": "What broke",
+    "next": "What to do next",
+    "located": "Where it parts",
+    "votes": "Who agrees with whom",
+    "runtimes": "Runtimes",
+    "sites": "GroupNorm sites",
+    "errors": "Error over bound",
+    "spread": "How the errors spread",
+    "groups": "Worst groups",
+    "families": "Input families",
+    "outputs": "End to end",
+    "task": "The task",
+    "noticed": "What would be noticed",
+    "engines": "Engines",
+    "unpaired": "Not compared",
+    "notes": "Remarks",
+    "again": "See it again",
+    "environment": "Environment",
+}
+"""Anchor -> heading, in the order of the page."""
 
 
 def render(report: ParityReport) -> str:
     """The page; raises UnavailableError when jinja2 is not installed."""
+    scale = plots.Scale.around(value for v in report.sites for value in (*v.cases.values(), summary.error(v)))
+    rows = summary.rows(report)
+    shown = summary.worst_rows(rows, MANY_SITES)
+    drawn: dict[str, Any] = {
+        "problems": summary.problems(report),
+        "steps": next_steps(report),
+        "rows": rows,
+        "plots": plots.plots(report, scale),
+        "histograms": bars.of_runtimes(report),
+        "groups": curves.groups(report),
+        "families": (worst := plots.families(report)),
+    }
+    there = {"broke": drawn["problems"], "next": drawn["steps"], "located": report.located or report.blamed,
+             "sites": rows, "errors": drawn["plots"], "spread": drawn["histograms"], "groups": drawn["groups"],
+             "families": worst, "runtimes": True, "task": report.tasks, "again": report.command}  # fmt: skip
+    return page_of(
+        "page.html",
+        report=report,
+        **drawn,
+        shown=shown,
+        rest=[row for row in rows if row not in shown],
+        columns=list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN)),
+        exposes={case: FAMILIES[name].exposes for case in worst if (name := case.removeprefix("probe ")) in FAMILIES},
+        scale=scale,
+        titles=TITLES,
+        contents=[(name, title) for name, title in TITLES.items() if there.get(name, getattr(report, name, ()))],
+    )
+
+
+def page_of(template: str, **values: Any) -> str:
+    """A template of the folder ``page`` filled in; raises UnavailableError when jinja2 is not installed."""
     try:
-        import jinja2
+        import jinja2  # noqa: F401
     except ImportError:
         raise UnavailableError(
             "report.html needs jinja2, which is not installed", "pip install 'gn-deploy[html]'"
         ) from None
-    environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
-    template = environment.from_string(files("gn_deploy.reports").joinpath("template.html").read_text("utf-8"))
-    scale = Scale.around(value for v in report.sites for value in (*v.cases.values(), summary.error(v)))
-    page = template.render(
-        report=report,
-        rows=summary.rows(report),
-        columns=list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN)),
-        problems=summary.problems(report),
-        steps=next_steps(report),
-        plots=plots(report, scale),
-        families=(worst := families(report)),
-        exposes={case: FAMILIES[name].exposes for case in worst if (name := case.removeprefix("probe ")) in FAMILIES},
-        scale=scale,
-        s=summary,
-    )
+    page: str = _environment().get_template(template).render(s=summary, say=sentences, **values)
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate in a name has no UTF-8
+
+
+@cache
+def _environment() -> Any:
+    import jinja2
+
+    folder = files("gn_deploy.reports").joinpath("page")
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
+        autoescape=lambda name: True,
+        finalize=visible,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+
+
+def visible(value: Any) -> Any:
+    """A name as it is, but for characters that are not seen and act on others: controls, marks that turn the text
+    round."""
+    if type(value) is not str or value.isprintable():
+        return value
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in value)
 
 
 REPORT = ReportFile("report.html", render)

@@ -21,20 +21,26 @@ def accepted(report: ParityReport) -> str:
     told = []
     for status in report.accepted:
         count = statuses.count(status)
-        told.append(f"{status} ({count} times)" if count != 1 else f"{status} (once)")
+        times = {0: "not met", 1: "once"}.get(count, f"{count} times")
+        told.append(f"{status} ({times})")
     return f"Taken for held, as asked: {listed(told)}." if told else ""
 
 
 def parting(found: Divergence) -> str:
     """Where a runtime leaves what it should compute."""
     if not found.value:
-        return f"{found.runtime} never leaves {found.against}{_because(found.reason)}."
+        return f"{found.runtime} never leaves {other(found)}{_because(found.reason)}."
     at = f"'{found.value}'" + (f", the output of {found.op_type or 'node'} '{found.node}'" if found.node else "")
     where = listed([w for w in (found.module, found.source) if w])
     how = [f"it looks like {found.looks_like}"] if found.looks_like else []
     how += [f"{number(found.noise_ratio)} times rounding noise"] if not math.isnan(found.noise_ratio) else []
-    told = f"{found.runtime} first leaves {found.against} at {at}" + (f" ({where})" if where else "")
+    told = f"{found.runtime} first leaves {other(found)} at {at}" + (f" ({where})" if where else "")
     return told + (f": {', '.join(how)}" if how else "") + _because(found.reason) + "."
+
+
+def other(found: Divergence) -> str:
+    """What a runtime was compared with."""
+    return "the oracle" if found.against == "oracle" else found.against
 
 
 def blame(found: Blame) -> str:

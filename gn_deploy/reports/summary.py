@@ -67,6 +67,16 @@ def rows(report: ParityReport) -> list[Row]:
     return [Row(i, next(iter(row.values())), row) for i, row in enumerate(cells.values(), start=1)]
 
 
+def worst_rows(every: list[Row], limit: int) -> list[Row]:
+    """All rows when they are not more than ``limit``; else every broken one, and of the others the worst until there
+    are a third of it; in graph order."""
+    if len(every) <= limit:
+        return every
+    ranked = sorted(every, key=lambda row: (not row.broken, -row.peak))
+    keep = max(limit // 3, sum(row.broken for row in every))
+    return sorted(ranked[:keep], key=lambda row: row.number)
+
+
 def error(verdict: SiteVerdict) -> float:
     """error_over_bound of a verdict, NaN when nothing was measured."""
     return verdict.metrics.error_over_bound if verdict.metrics is not None else math.nan
@@ -98,7 +108,7 @@ def headline(report: ParityReport) -> str:
         if not sites:
             return f"No GroupNorm to judge, the outputs agree on {plural(len(ran(report)), 'runtime')}."
         return f"{scope}, " + (f"worst error {ratio(error(peak))} of the bound." if peak else "all inside the bound.")
-    broken = {v.site for v in report.sites if v.status.broken}
+    broken = {v.site for v in report.sites if v.status.broken and v.status not in report.accepted}
     if not sites:
         return f"No GroupNorm to judge, and the models differ on {plural(len(ran(report)), 'runtime')}."
     if not broken and report.unjudged:
@@ -119,18 +129,19 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
 
     When nothing is, what was left unjudged: it keeps a report from being held.
     """
+    wrong = {status for status in Status if status.broken} - set(report.accepted)
     alike: dict[tuple[str, Status, str], list[SiteVerdict]] = {}
     for v in report.sites:
-        if v.status.broken:
+        if v.status in wrong:
             alike.setdefault((v.runtime, v.status, v.reason), []).append(v)
     found = [
         (f"{listed(list(map(place, same)))} on {runtime}", status, reason(worst(same) or same[0]))
         for (runtime, status, _), same in alike.items()
     ]
-    found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status.broken]
-    found += [(f"{t.metric} on {t.runtime}", t.status, reason(t)) for t in report.tasks if t.status.broken]
-    told = {v.runtime for v in (*judged(report), *report.tasks) if v.status.broken}
-    found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status.broken and v.runtime not in told]
+    found += [(f"output {v.output} on {v.runtime}", v.status, reason(v)) for v in report.outputs if v.status in wrong]
+    found += [(f"{v.metric} on {v.runtime}", v.status, reason(v)) for v in report.tasks if v.status in wrong]
+    told = {v.runtime for v in (*judged(report), *report.tasks) if v.status in wrong}
+    found += [(v.runtime, v.status, reason(v)) for v in report.runtimes if v.status in wrong and v.runtime not in told]
     if not found:
         blind = "judged neither in itself nor through an output of the network"
         found = [(text, Status.NOTRUN, blind) for text in report.unjudged]

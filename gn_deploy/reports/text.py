@@ -24,6 +24,7 @@ from gn_deploy.reports.summary import (
     reason,
     rows,
     worst,
+    worst_rows,
 )
 
 _STYLES = {Status.PASS: "green", Status.NOTRUN: "dim"} | dict.fromkeys(
@@ -114,7 +115,7 @@ def _runtimes(report: ParityReport) -> Table:
 def _sites(report: ParityReport, wide: bool, limit: int = 24) -> Table:
     """All sites when they fit a screen of ``limit`` lines, else the worst."""
     every = rows(report)
-    shown = every if len(every) <= limit else _worst(every, limit // 3)
+    shown = worst_rows(every, limit)
     names = list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN))
 
     def line(row: Row) -> list[RenderableType]:
@@ -126,13 +127,6 @@ def _sites(report: ParityReport, wide: bool, limit: int = 24) -> Table:
     title = "\nGroupNorm sites, error over bound" + (f" ({hidden} more held)" if hidden else "")
     facts = ("form", "groups", "epsilon") if wide else ()
     return table(title, (">#", "site", *facts, *(f">{n}" for n in names), "source"), list(map(line, shown)))
-
-
-def _worst(every: list[Row], count: int) -> list[Row]:
-    """Every broken row, and of the others the worst until there are ``count``; in graph order."""
-    ranked = sorted(every, key=lambda row: (not row.broken, -row.peak))
-    keep = max(count, sum(row.broken for row in every))
-    return sorted(ranked[:keep], key=lambda row: row.number)
 
 
 def _cell(verdict: SiteVerdict | None) -> Text:

@@ -45,6 +45,7 @@ class Page(HTMLParser):
     """Tags, attributes and visible text of a page; void elements apart, every tag must be closed in order."""
 
     VOID = frozenset({"meta", "br", "wbr", "hr", "img", "link", "input"})
+    """Tags that are never closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -117,12 +118,14 @@ def test_html_draws_one_dot_for_every_case(held: ParityReport) -> None:
     assert page.tags.count("circle") == sum(len(v.cases) for v in held.sites) + seal
 
 
-def test_html_needs_nothing_from_outside(held: ParityReport, broken: ParityReport) -> None:
-    for report in (held, broken):
+def test_html_needs_nothing_from_outside(held: ParityReport, broken: ParityReport, full: ParityReport) -> None:
+    for report in (held, broken, full):
         text = html.render(report)
         page = Page(text)
         assert not {"script", "link", "img", "iframe", "object", "image", "use"} & set(page.tags)
-        assert not {name for name, _ in page.attributes} & {"src", "href", "xlink:href", "style", "onclick", "onload"}
+        assert not {name for name, _ in page.attributes} & {"src", "xlink:href", "style", "onclick", "onload"}
+        anchors = {value for name, value in page.attributes if name == "id"}
+        assert {value for name, value in page.attributes if name == "href"} <= {f"#{anchor}" for anchor in anchors}
         assert not re.search(r"https?:|url\(|@import", text)
         assert 'name="viewport"' in text
         assert "prefers-color-scheme: dark" in text

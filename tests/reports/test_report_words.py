@@ -11,7 +11,7 @@ from gn_deploy.parity.report import OutputVerdict, ParityReport
 from gn_deploy.parity.status import Status
 from gn_deploy.reports import summary, text
 from gn_deploy.reports.advice import next_steps
-from gn_deploy.reports.html import Scale, families
+from gn_deploy.reports.plots import Scale, families
 from tests.reports.conftest import metrics, site
 
 

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gn_deploy import __version__
-from gn_deploy.cli import build, demo, doctor, export, inspect, lower, parity, report
+from gn_deploy.cli import build, demo, doctor, export, inspect, lower, matrix, parity, report
 from gn_deploy.cli.base import Answer, Verb, terminal
 from gn_deploy.errors import ExitCode, GnDeployError, InputError, UnavailableError
 
@@ -26,6 +26,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
     lower.lower,
     build.build,
     parity.parity,
+    matrix.matrix,
     demo.demo,
 )
 GROUPS: dict[str, tuple[str, tuple[Callable[..., Answer], ...]]] = {

@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
+    from gn_deploy.parity.progress import Progress
     from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
 
@@ -91,6 +92,42 @@ def once(option: str, pairs: "Iterable[tuple[str, T]]") -> "dict[str, T]":
         if found.setdefault(name, value) != value:
             raise InputError(f"{option} gives '{name}' two values", "give each name once")
     return found
+
+
+@contextmanager
+def bar(console: "Console", unit: str) -> "Iterator[Callable[[Progress], None]]":
+    """A bar with what is done, of how many, how many a second and how long it will take; on a terminal alone."""
+    if console.quiet or not console.is_terminal:
+        yield lambda _: None
+        return
+    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
+
+    count = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")
+    words = TextColumn("{task.description}", markup=False)
+    columns = (BarColumn(24), count, Rate(), TextColumn("ETA"), TimeRemainingColumn(compact=True), words)
+    with Bar(*columns, console=console, transient=True, speed_estimate_period=60) as shown:
+        task = shown.add_task("", total=None)
+        yield lambda step: shown.update(task, completed=step.done, total=step.total, description=plain_line(step.doing))
+
+
+def plain_line(text: str) -> str:
+    from gn_deploy.reports.text import plain
+
+    return plain(" ".join(text.split()))
+
+
+def sized(text: str) -> tuple[str, int]:
+    """("batch", 4) of "batch=4"."""
+    name, _, size = text.partition("=")
+    if not name or not size.isdecimal() or int(size) < 1:
+        raise InputError(f"--dim {text} is not NAME=SIZE", "for example --dim batch=4")
+    return name, int(size)
 
 
 def bytes_of(option: str, text: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, terminal
+from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, sized, terminal
 from gn_deploy.errors import InputError, UnavailableError
 
 BUILT_IN = "top-1, top-5, iou, psnr, ssim, cosine"
@@ -89,7 +89,7 @@ def parity(
     from gn_deploy.reports.text import show
 
     console = terminal(json)
-    sizes = once("--dim", map(_size, dim or ()))
+    sizes = once("--dim", map(sized, dim or ()))
     runtime = list(dict.fromkeys(runtime or ()))
     _require([*runtime, *filter(None, [reference_runtime])])
     if in_process and (time_limit is not None or memory_limit is not None):
@@ -148,10 +148,3 @@ def _require(runtimes: Sequence[str]) -> None:
         probe = RUNTIMES.require(resolve(name)).probe()
         if not probe.run:
             raise UnavailableError(f"runtime '{name}' cannot run here: {probe.run.reason}")
-
-
-def _size(text: str) -> tuple[str, int]:
-    name, _, size = text.partition("=")
-    if not name or not size.isdecimal() or int(size) < 1:
-        raise InputError(f"--dim {text} is not NAME=SIZE", "for example --dim batch=4")
-    return name, int(size)

@@ -25,14 +25,14 @@ def render(report: ParityReport) -> str:
     and what the user accepted pass and say so in system-out. A site without a counterpart is skipped in a suite of its
     own; where a runtime parts from the reference, and what is at fault, is its suite's system-out.
     """
-    suites = ElementTree.Element("testsuites", name=_text(f"{report.title}: {report.verdict}"))
-    suites.append(ElementTree.Comment(_text(f" {headline(report)} ".replace("--", "- -"))))
+    suites = ElementTree.Element("testsuites", name=legal(f"{report.title}: {report.verdict}"))
+    suites.append(ElementTree.Comment(legal(f" {headline(report)} ".replace("--", "- -"))))
     for runtime in dict.fromkeys(v.runtime for v in [*report.runtimes, *judged(report), *report.tasks]):
         suite = _suite(suites, runtime, _properties(report, runtime))
         for kind, name, verdict in _cases(report, runtime):
             _judge(_case(suite, f"{runtime}.{kind}", name), verdict, verdict.status in report.accepted)
         if found := _findings(report, runtime):
-            ElementTree.SubElement(suite, "system-out").text = _text("\n".join(found))
+            ElementTree.SubElement(suite, "system-out").text = legal("\n".join(found))
     if report.unpaired:
         suite = _suite(suites, "unpaired", {})
         for why in report.unpaired:
@@ -49,11 +49,11 @@ def finish(suites: ElementTree.Element) -> str:
 
 
 def _suite(suites: ElementTree.Element, name: str, properties: dict[str, str]) -> ElementTree.Element:
-    suite = ElementTree.SubElement(suites, "testsuite", name=_text(name))
+    suite = ElementTree.SubElement(suites, "testsuite", name=legal(name))
     if properties:
         held = ElementTree.SubElement(suite, "properties")
         for key, value in properties.items():
-            ElementTree.SubElement(held, "property", name=_text(key), value=_text(value))
+            ElementTree.SubElement(held, "property", name=legal(key), value=legal(value))
     return suite
 
 
@@ -81,17 +81,17 @@ def _cases(report: ParityReport, runtime: str) -> Iterator[tuple[str, str, Verdi
 
 
 def _case(suite: ElementTree.Element, classname: str, name: str) -> ElementTree.Element:
-    return ElementTree.SubElement(suite, "testcase", classname=_text(classname), name=_text(name))
+    return ElementTree.SubElement(suite, "testcase", classname=legal(classname), name=legal(name))
 
 
 def _judge(case: ElementTree.Element, verdict: Verdict, accepted: bool) -> None:
-    message = _text(reason(verdict))
+    message = legal(reason(verdict))
     if verdict.status.broken and accepted:
         ElementTree.SubElement(case, "system-out").text = f"accepted as {verdict.status}: {message}"
     elif verdict.status.broken:
         tag = "error" if verdict.status in _ERRORS else "failure"
         told = ElementTree.SubElement(case, tag, type=str(verdict.status), message=message)
-        told.text = _text("\n".join(_details(verdict))) or None
+        told.text = legal("\n".join(_details(verdict))) or None
     elif verdict.status is Status.NOTRUN:
         ElementTree.SubElement(case, "skipped", message=message)
     elif verdict.status is Status.WARN:
@@ -123,7 +123,8 @@ def _count(element: ElementTree.Element) -> None:
         element.set(attribute, str(sum(1 for _ in element.iter(tag))))
 
 
-def _text(value: str) -> str:
+def legal(value: str) -> str:
+    """``value`` with a replacement character for what XML does not allow."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", value)
 
 

@@ -26,7 +26,8 @@ def serve(requests: int, answers: int, lifeline: int, memory_limit: int) -> None
     """Answers requests until there are no more, which is when the parent closes its end or dies.
 
     A request is (method, runtime, arguments, options), an answer (True, value) or (False, kind, message, hint).
-    "open" keeps a session, "build" and "close" say what they do, any other method is one of the session.
+    "open" keeps a session, "build" and "close" say what they do, "call" calls a function, any other method is one of
+    the session.
     """
     _die_with_the_parent(lifeline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides what it means
@@ -43,7 +44,10 @@ def serve(requests: int, answers: int, lifeline: int, memory_limit: int) -> None
                 if method in ("open", "build", "close"):
                     _close(session)
                     session = None
-                if method in ("open", "build"):
+                if method == "call":
+                    function, *rest = arguments
+                    answer = function(*rest, **options)
+                elif method in ("open", "build"):
                     answer = _door(name, method, memory_limit)(*arguments, **options)
                 elif method != "close":
                     answer = getattr(session, method)(*arguments, **options)

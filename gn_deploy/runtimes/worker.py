@@ -100,6 +100,11 @@ class Worker:
         self.tainted |= "memory" in f"{message} {hint}"
         raise KINDS[kind](message, hint)
 
+    def kill(self) -> None:
+        """Ends it at once, also while another thread is asking: that one is told of a crash, and cleans up."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+
     def close(self) -> None:
         self._end()
 

@@ -14,7 +14,7 @@ from tests.architecture.source import FILES, MODULES, ROOT, module_name, short, 
 
 OPTIONAL = (
     "torch torchvision onnxruntime openvino tensorrt tensorrt_rtx tensorrt_libs jinja2 sklearn diffusers transformers "
-    "safetensors onnxscript triton cuda cupy scipy PIL"
+    "safetensors onnxscript triton cuda cupy scipy PIL ray"
 ).split()
 OWNERS = {  # the only modules that may name the package, and then inside a function
     "onnxruntime": "gn_deploy.runtimes.",
@@ -26,6 +26,7 @@ OWNERS = {  # the only modules that may name the package, and then inside a func
     "diffusers": "nobody",
     "onnxscript": "gn_deploy.exporters.",
     "triton": "nobody",
+    "ray": "gn_deploy.matrix.",
 }
 BLOCKED = """
 import importlib, json, sys

@@ -211,6 +211,8 @@ def compare(
     time_limit: float | None = None,
     memory_limit: int | None = None,
     locate: bool = False,
+    blame: bool = False,
+    repro: str | Path | None = None,
     metric: str | Callable[..., Any] | None = None,
     labels: Any = None,
     allowed_drop: float | str | None = None,
@@ -232,7 +234,9 @@ def compare(
     7. Each runtime runs in a process of its own: one that crashes is told as such, and one that takes more than
        ``time_limit`` seconds (600) for one request is stopped. ``memory_limit`` is the bytes it may write to, its
        libraries included. With ``isolate=False`` it runs in this process, faster to start and easier to debug.
-    8. ``locate`` finds the first value that is not what it should be: in ``b`` against ``a``, and on each runtime.
+    8. ``locate`` finds the first value that is not what it should be: in ``b`` against ``a``, and on each runtime;
+       ``blame`` also the setting of the runtime that is at fault. Into the folder ``repro`` goes a small model that
+       shows it, with its inputs, what is right, and a script.
     9. With a ``metric`` (top-1, top-5, iou, psnr, ssim, cosine, ``module:function``, or a function of outputs and
        labels that gives a score per sample) ``data`` holds one row per sample, ``labels`` names its labels, and the
        loss of ``b`` on every runtime is told with a 95 % interval and judged against ``allowed_drop`` ("0.5%"). Each
@@ -254,6 +258,7 @@ def compare(
         raise InputError("this process cannot be limited", "leave isolate=True, or leave the limits out")
     if data is None and limit is not None:
         raise InputError("a limit is for inputs of your own, and none were given", "give data as well")
+    locate = locate or blame or repro is not None
     if locate and not network:
         raise InputError("a place is found by running the networks", "leave network=True (no --probes-only)")
     reference, candidate = _normalized(a), _normalized(b)
@@ -291,7 +296,16 @@ def compare(
 
     again = None if hasattr(given, "__next__") else own  # an iterator has been read to its end
     cases = again or model_cases(input_specs(reference), dims=dims)
-    return diagnose(report, reference, candidate, cases, deployed(chosen, limits), tell=_words(progress))
+    return diagnose(
+        report,
+        reference,
+        candidate,
+        cases,
+        deployed(chosen, limits),
+        at_fault=blame,
+        folder=None if repro is None else Path(repro),
+        tell=_words(progress),
+    )
 
 
 def _words(progress: "Tell | None") -> "Callable[[str], None] | None":

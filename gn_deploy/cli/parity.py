@@ -58,6 +58,15 @@ def parity(
     locate: Annotated[
         bool, typer.Option("--locate", help="Find the first value that is not what it should be.")
     ] = False,
+    blame: Annotated[
+        bool, typer.Option("--blame", help="The same, and which setting of the runtime is at fault for it.")
+    ] = False,
+    repro: Annotated[
+        Path | None,
+        typer.Option(
+            "--repro", metavar="DIR", help="The same, and a small model that shows it. Default: DIR/repro of --report."
+        ),
+    ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +106,8 @@ def parity(
     memory = None if in_process else bytes_of("--memory-limit", memory_limit or MEMORY_LIMIT)
     if report is not None:
         check_folder(report)
+    if repro is not None:
+        check_folder(repro)
     with console.status("judging every GroupNorm") as status:
         model, samples, known = _reference(reference, own_data=metric is not None and data is None)
         result = api.compare(
@@ -113,6 +124,8 @@ def parity(
             time_limit=time_limit,
             memory_limit=memory,
             locate=locate,
+            blame=blame,
+            repro=repro or (report / "repro" if report is not None and (locate or blame) else None),
             metric=metric,
             labels=known if labels is None else labels,
             allowed_drop=allowed_drop,

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gn_deploy.diagnosis.closely import closely
 from gn_deploy.diagnosis.deployed import Deployed
 from gn_deploy.diagnosis.locate import ORACLE, Located, Tell, locate_run, locate_written
 from gn_deploy.diagnosis.locate_site import locate_site
@@ -12,9 +14,10 @@ from gn_deploy.parity.cases import Case
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.oracle import REFERENCE_RUNTIME
 from gn_deploy.parity.pairing import pair
-from gn_deploy.parity.report import Divergence, ParityReport, RuntimeVerdict
+from gn_deploy.parity.report import Divergence, ParityReport
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.subject import find_sites
+from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,9 +34,14 @@ def diagnose(
     cases: Iterable[Case],
     deployed: Sequence[Deployed],
     *,
+    at_fault: bool = False,
+    folder: Path | None = None,
     tell: Tell | None = None,
 ) -> ParityReport:
     """``report`` with ``located`` filled in: what is written first, then each runtime in the report's order.
+
+    ``at_fault`` also looks for the setting of each runtime that makes it go wrong. A small model of what goes wrong is
+    written into a folder of its own in ``folder``, named after the runtime.
 
     Both models are normalized, ``cases`` have the reference's names. A runtime that did not run is left out; one that
     holds is looked at all the same, because rounding hides small errors from the outputs.
@@ -45,11 +53,17 @@ def diagnose(
         reference, candidate, pairs, some, runtime=REFERENCE_RUNTIME, against=report.reference, tell=tell
     )
     verdicts = {v.runtime: v for v in report.runtimes}
-    found = [] if written.piece is None else [written]
+    standard = Deployed(REFERENCE_RUNTIME, REFERENCE_RUNTIME, ONNX_REFERENCE.open)
+    found = [] if written.piece is None else [(written, standard)]
     for one in deployed:
         if verdicts[one.label].status is not Status.NOTRUN:
-            found.append(_on(one, reference, candidate, pairs, some, report, verdicts[one.label], tell))
-    return replace(report, located=tuple(located.divergence for located in found))
+            found.append((_on(one, reference, candidate, pairs, some, report, tell), one))
+    closer = [closely(located, one, report, at_fault, folder, tell) for located, one in found]
+    return replace(
+        report,
+        located=tuple(divergence for divergence, _ in closer),
+        blamed=tuple(blame for _, blame in closer if blame is not None),
+    )
 
 
 def _on(
@@ -59,7 +73,6 @@ def _on(
     pairs: "Sequence[Pair]",
     cases: Sequence[Case],
     report: ParityReport,
-    verdict: RuntimeVerdict,
     tell: Tell,
 ) -> Located:
     def named(text: str) -> None:

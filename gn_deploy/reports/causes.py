@@ -41,8 +41,7 @@ def _divergence(d: Divergence) -> list[str]:
 def _blame(b: Blame) -> list[str]:
     if not b.culprit:
         return [b.reason or "no setting makes a difference", *_files(b.files)]
-    sizes = f"{_ratio(b.with_it)} with it, {_ratio(b.without_it)} without"
-    lines = [f"{b.culprit} ({b.kind}): {sizes}"]
+    lines = [f"{b.culprit} ({b.kind}): {_ratio(b.with_it)} with it, {_ratio(b.without_it)} without"]
     lines += [b.reason] if b.reason else []
     lines += [f"do without it: {b.remedy}"] if b.remedy else []
     return [*lines, *_files(b.files)]
@@ -59,13 +58,13 @@ def _vote(v: Vote) -> list[str]:
 
 
 def _files(files: tuple[str, ...]) -> list[str]:
-    return [f"to see it by itself: {', '.join(files)}"] if files else []
+    return [f"to see it by itself: python {name}" for name in files if name.endswith(".py")]
 
 
 def _ratio(value: float) -> str:
     if value == float("inf"):
         return "it fails, or gives NaN"
-    return "nothing is known" if value != value else f"{number(value)} times rounding noise"
+    return "nothing is known" if value != value else f"{number(value)} times rounding noise" if value else "no error"
 
 
 def _and(names: tuple[str, ...]) -> str:

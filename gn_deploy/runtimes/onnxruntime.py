@@ -36,7 +36,13 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 DISTRIBUTIONS = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-openvino", "onnxruntime-directml", "onnxruntime-qnn")
-OPTIMIZATIONS = {"none": "DISABLE_ALL", "basic": "ENABLE_BASIC", "extended": "ENABLE_EXTENDED", "all": "ENABLE_ALL"}
+OPTIMIZATIONS = {
+    "none": "DISABLE_ALL",
+    "basic": "ENABLE_BASIC",
+    "extended": "ENABLE_EXTENDED",
+    "layout": "ENABLE_LAYOUT",
+    "all": "ENABLE_ALL",
+}
 BFLOAT16 = 16
 """onnx.TensorProto.BFLOAT16: carried by OrtValue as its bits, because NumPy has no such type."""
 
@@ -57,6 +63,7 @@ class OrtSession:
         optimization: str,
         threads: int | None,
         disabled_optimizers: Sequence[str] = (),
+        config: Mapping[str, str] | None = None,
     ) -> None:
         import onnxruntime as ort
 
@@ -67,7 +74,12 @@ class OrtSession:
         options.log_severity_level = 4  # fatal: an error is raised anyway, and 3 would print it to stderr as well
         if optimization not in OPTIMIZATIONS:
             raise InputError(f"unknown graph optimization '{optimization}'", f"one of {', '.join(OPTIMIZATIONS)}")
-        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{OPTIMIZATIONS[optimization]}")
+        level = getattr(ort.GraphOptimizationLevel, f"ORT_{OPTIMIZATIONS[optimization]}", None)
+        if level is None:
+            raise InputError(f"this ONNX Runtime has no level '{optimization}'", "it came with release 1.23")
+        options.graph_optimization_level = level
+        for key, value in (config or {}).items():
+            options.add_session_config_entry(key, value)
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -129,15 +141,16 @@ class OnnxRuntime:
         optimization: str = "all",
         threads: int | None = None,
         disabled_optimizers: Sequence[str] = (),
+        config: Mapping[str, str] | None = None,
     ) -> OrtSession:
-        """``optimization`` is none, basic, extended or all; ``threads`` run one operator, None means all cores.
+        """``optimization`` is none, basic, extended, layout or all; ``threads`` run one operator, None means all cores.
 
         ``disabled_optimizers`` are names of ONNX Runtime's graph transformers and rewrite rules ("Pad_Fusion"); a
-        name it does not know has no effect.
+        name it does not know has no effect. ``config`` are entries of its session configuration.
         """
         if not (probe := self.probe()).run:
             raise UnavailableError(f"{self.name}: {probe.run.reason}")
-        session = OrtSession(self.name, self.provider, model, optimization, threads, disabled_optimizers)
+        session = OrtSession(self.name, self.provider, model, optimization, threads, disabled_optimizers, config)
         if precision not in (None, session.written):
             raise InputError(
                 f"the model is written in {session.written} and ONNX Runtime runs it as written, not in {precision}",

@@ -24,11 +24,11 @@ class OpenVinoSession:
 
     runtime = "openvino"
 
-    def __init__(self, path: Path, precision: str) -> None:
+    def __init__(self, path: Path, precision: str, properties: Mapping[str, Any] | None = None) -> None:
         import openvino as ov
 
         self._ov = ov
-        device, properties = ov.Core(), {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+        device, properties = ov.Core(), {"INFERENCE_PRECISION_HINT": HINTS[precision]} | dict(properties or {})
         try:
             self._compiled = device.compile_model(device.read_model(str(path)), "CPU", properties)
         except Exception as error:
@@ -89,15 +89,26 @@ class OpenVino:
         precision: str | None = None,
         time_limit: float = TIME_LIMIT,
         memory_limit: int | None = None,
+        properties: Mapping[str, Any] | None = None,
     ) -> ChildSession:
-        """``precision`` is float32 (default), bfloat16 or float16; limits as in ``child.Worker``."""
+        """``precision`` is float32 (default), bfloat16 or float16; limits as in ``child.Worker``; ``properties`` are
+        OpenVINO's own, and go before what ``precision`` says."""
         self._demand(precision)
-        return ChildSession(self.name, model, precision=precision, time_limit=time_limit, memory_limit=memory_limit)
+        return ChildSession(
+            self.name,
+            model,
+            precision=precision,
+            time_limit=time_limit,
+            memory_limit=memory_limit,
+            properties=properties,
+        )
 
-    def open_here(self, model: Path, *, precision: str | None = None) -> OpenVinoSession:
+    def open_here(
+        self, model: Path, *, precision: str | None = None, properties: Mapping[str, Any] | None = None
+    ) -> OpenVinoSession:
         """The same in this process, for the worker and for measurements: a crash takes the process down."""
         self._demand(precision)
-        return OpenVinoSession(model, precision or "float32")
+        return OpenVinoSession(model, precision or "float32", properties)
 
     def build(self, model: Path, out: Path, **options: Any) -> BuildResult:
         raise UnavailableError(self.probe().build.reason)

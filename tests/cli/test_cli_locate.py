@@ -5,9 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
+from gn_deploy.diagnosis.repro import FILES
 from tests.cli.conftest import Ended
 from tests.diagnosis.networks import network
+from tests.diagnosis.test_blame import requantized
 
 
 def saved_pair(folder: Path) -> tuple[Path, Path]:
@@ -46,3 +49,21 @@ def test_a_place_is_found_by_running(here: Callable[..., Ended], tmp_path: Path)
     ended = here("parity", "a.onnx", "b.onnx", "--locate", "--probes-only")
     assert ended.code == 2
     assert "a place is found by running the networks" in ended.err
+
+
+def test_the_fault_and_a_small_model_of_it(here: Callable[..., Ended], tmp_path: Path) -> None:
+    """ONNX Runtime 1.32 makes one step of two quantizations."""
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "a.onnx").write_bytes(requantized().SerializeToString())
+    ended = here(
+        "parity", "a.onnx", "a.onnx", "-r", "onnxruntime", "--blame", "--in-process", "--report", "out", "--json"
+    )
+    assert ended.code == 1
+    (found,), (fault,) = ended.document["located"], ended.document["blamed"]
+    assert (found["value"], found["op_type"]) == ("d2", "DequantizeLinear")
+    assert found["reason"].startswith("only while")
+    assert fault["culprit"] == "DoubleQDQPairsRemover"
+    assert fault["remedy"] == 'onnxruntime.InferenceSession(path, disabled_optimizers=["DoubleQDQPairsRemover"])'
+    assert sorted(p.name for p in (tmp_path / "out" / "repro" / "onnxruntime").iterdir()) == sorted(FILES)
+    told = here("parity", "a.onnx", "a.onnx", "-r", "onnxruntime", "--repro", "small", "--in-process").err
+    assert "to see it by itself: python small/onnxruntime/repro.py" in told.replace("\\", "/")

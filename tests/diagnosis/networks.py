@@ -75,9 +75,11 @@ class Fusing:
 
     name = "fusing"
 
-    def open(self, model: ir.Model, *, disabled_optimizers: tuple[str, ...] = (), **_: Any) -> "Counted":
+    def open(
+        self, model: ir.Model, *, optimization: str = "all", disabled_optimizers: tuple[str, ...] = (), **_: Any
+    ) -> "Counted":
         clone = model.clone()
-        if "Pad_Fusion" not in disabled_optimizers:
+        if optimization != "none" and "Pad_Fusion" not in disabled_optimizers:
             for pool in [n for n in clone.graph if n.op_type == "MaxPool"]:
                 pad = pool.inputs[0].producer() if pool.inputs[0] is not None else None
                 if pad is None or pad.op_type != "Pad" or pad.outputs[0].is_graph_output():

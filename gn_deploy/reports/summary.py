@@ -149,7 +149,9 @@ def problems(report: ParityReport) -> list[tuple[str, Status, str]]:
 
 
 def listed(names: list[str], limit: int = 4) -> str:
-    """ "a", "a and b", "a, b, c, d and 5 more"."""
+    """ "a", "a and b", "a, b, c, d and 5 more"; "" of nothing."""
+    if not names:
+        return ""
     shown = names if len(names) <= limit + 1 else [*names[:limit], f"{len(names) - limit} more"]
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 

@@ -9,10 +9,9 @@ from gn_deploy.graph.atomic import atomic
 from gn_deploy.matrix import words
 from gn_deploy.matrix.report import JobVerdict, MatrixReport
 from gn_deploy.parity.status import Status
-from gn_deploy.reports import summary
 from gn_deploy.reports.as_json import dumps
+from gn_deploy.reports.html import page_of
 from gn_deploy.reports.junit import finish, legal
-from gn_deploy.reports.page import page
 
 
 def write(report: MatrixReport, folder: Path, *, on_skip: Callable[[str, str], None] | None = None) -> list[Path]:
@@ -32,7 +31,7 @@ def write(report: MatrixReport, folder: Path, *, on_skip: Callable[[str, str], N
 
 def html(report: MatrixReport) -> str:
     """One offline page; UnavailableError when jinja2 is not installed."""
-    return page("matrix.html", report=report, words=words, s=summary)
+    return page_of("matrix.html", report=report, words=words)
 
 
 def junit(report: MatrixReport) -> str:

@@ -27,8 +27,10 @@ class RayExecutor:
     def __init__(self, limits: Limits, *, address: str | None = None, jobs: int | None = None) -> None:
         """``jobs`` is how many run at once: the CPUs of the cluster to be started, or at most so many of one that is
         there. Raises UnavailableError without ray, InputError for a cluster that does not answer."""
+        if address is None:
+            os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray's way of saying: loopback, here as elsewhere
         try:
-            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
             import ray
         except ImportError:
             raise UnavailableError("ray is not installed", "pip install 'gn-deploy[ray]'") from None
@@ -40,7 +42,7 @@ class RayExecutor:
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         if address is None:
             self._folder = tempfile.TemporaryDirectory(prefix="gn-", ignore_cleanup_errors=True)
-            options |= {"num_cpus": jobs or os.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+            options |= {"num_cpus": jobs or os.cpu_count(), "include_dashboard": False}
             if len(self._folder.name) <= LONGEST:
                 options["_temp_dir"] = self._folder.name
         try:

@@ -1,0 +1,3 @@
+"""The command line, for tests of matrices too."""
+
+from tests.cli.conftest import cli as cli

@@ -218,6 +218,7 @@ def compare(
     allowed_drop: float | str | None = None,
     data_range: float | None = None,
     reference_runtime: str | None = None,
+    accept: Sequence[str] = (),
     progress: "Tell | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
@@ -242,6 +243,9 @@ def compare(
        loss of ``b`` on every runtime is told with a 95 % interval and judged against ``allowed_drop`` ("0.5%"). Each
        GroupNorm is then judged on the first batch. The samples of ``a`` are run by ``reference_runtime``, without one
        by the float64 oracle, which is slow.
+    10. A runtime's name may carry a precision, ``openvino:bf16``: it is opened in it, and judged by it. Without one the
+        promise is what ``b`` is written in, and less is the verdict "lowprec".
+    11. ``accept`` names verdicts that are taken for held: "lowprec", "unstable".
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
@@ -281,6 +285,7 @@ def compare(
         network=network,
         names=(_name(a), _name(b)),
         limits=limits,
+        accept=accept,
         progress=progress,
     )
     if own is not None:

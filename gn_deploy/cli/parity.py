@@ -21,7 +21,10 @@ def parity(
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            "--runtime", "-r", metavar="NAME", help="Run B here; repeatable. Default: the ONNX standard itself."
+            "--runtime",
+            "-r",
+            metavar="NAME[:DTYPE]",
+            help="Run B here, openvino:bf16 in that precision; repeatable. Default: the ONNX standard itself.",
         ),
     ] = None,
     data: Annotated[
@@ -88,6 +91,10 @@ def parity(
             "--reference-runtime", metavar="NAME", help="Run A's samples here. Default: in float64, exact and slow."
         ),
     ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option("--accept", metavar="VERDICT", help="Take lowprec or unstable for held; repeatable."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
@@ -131,6 +138,7 @@ def parity(
             allowed_drop=allowed_drop,
             data_range=data_range,
             reference_runtime=reference_runtime,
+            accept=accept or (),
             progress=lambda step: status.update(str(step)),
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])

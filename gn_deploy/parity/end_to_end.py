@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
-from gn_deploy.parity.per_site import Override, coarser
+from gn_deploy.parity.per_site import Override
+from gn_deploy.parity.promise import coarser
 from gn_deploy.parity.report import OutputVerdict
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.tolerance import FORMATS, Bounds

@@ -1,6 +1,7 @@
 """The comparison itself: one reference, any number of models on runtimes, one report."""
 
 from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -12,8 +13,10 @@ from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.per_site import Override
 from gn_deploy.parity.progress import Progress, Tell
 from gn_deploy.parity.report import ParityReport
+from gn_deploy.parity.status import acceptable
 from gn_deploy.parity.stream import batches
 from gn_deploy.parity.subject import Examination, Findings, Standard, Subject, find_sites
+from gn_deploy.runtimes import asked_precision
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,6 +43,7 @@ def compare(
     names: tuple[str, str] = ("a", "b"),
     title: str = "parity",
     command: str = "",
+    accept: Sequence[str] = (),
     limits: "Limits | None" = None,
     progress: Tell | None = None,
 ) -> ParityReport:
@@ -47,16 +51,20 @@ def compare(
 
     ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Without ``cases`` (named by
     a's inputs) families are drawn, dynamic dims taking the sizes in ``dims``. ``atol`` and ``rtol`` replace every
-    derived bound. ``network=False`` probes the GroupNorms and runs neither network, for models too large to evaluate.
+    derived bound; ``accept`` names verdicts to be taken for held. ``network=False`` probes the GroupNorms and runs
+    neither network, for models too large to evaluate.
     With ``limits`` each runtime runs in a process of its own, which may take that much.
     Sites are found best in normalized models. Raises InputError when the models do not take and give the same things.
     """
+    accepted = acceptable(accept)
+    for name in runtimes:
+        asked_precision(name)
     match_inputs(a, input_specs(b))
     if len(a.graph.outputs) != len(b.graph.outputs):
         raise InputError(f"{names[0]} has {len(a.graph.outputs)} outputs, {names[1]} has {len(b.graph.outputs)}")
     if network and cases is None:
         cases = model_cases(input_specs(a), dims=dims)
-    return judge(
+    report = judge(
         a,
         find_sites(a),
         [Subject(name, name, b) for name in runtimes],
@@ -69,6 +77,7 @@ def compare(
         override=None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0),
         progress=progress,
     )
+    return replace(report, accepted=accepted)
 
 
 def judge(
@@ -92,9 +101,10 @@ def judge(
     2. Outputs are judged on conditioned cases only, against ``oracle``: the reference in float64, opened here
        when it is not given; without one they are NOTRUN with the reason.
     3. With ``network=False`` probes alone judge: neither the reference nor a subject is run, ``cases`` play no part.
-    4. A runtime that is absent is NOTRUN, one that fails is CRASH; neither stops the others.
+    4. A runtime that is absent or has no kernel is NOTRUN, one that is too slow TIMEOUT, one that fails CRASH; none of
+       them stops the others.
     5. ``cases`` may be any stream, also one larger than memory: it is read once and a few cases are held at a time.
-    6. With ``limits`` a runtime has a process of its own; one that takes longer is TIMEOUT. A TorchModel that cannot
+    6. With ``limits`` a runtime has a process of its own. A TorchModel that cannot
        be made again over there runs here.
     """
     tell = progress or (lambda _: None)

@@ -1,7 +1,7 @@
 """GroupNorms judged inside the running network, on the values that really arrive there."""
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from gn_deploy.graph.cut import tap
@@ -16,14 +16,15 @@ from gn_deploy.parity.per_site import (
     judge_arrays,
     low_precision_stores,
 )
+from gn_deploy.parity.promise import Promise
 from gn_deploy.parity.status import Status
-from gn_deploy.spec import FLOAT_DTYPES
+from gn_deploy.parity.taps import Chunks, Taps
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite
-    from gn_deploy.runtimes.base import Runtime, Session
+    from gn_deploy.runtimes.base import Opener
 
 
 @runtime_checkable
@@ -34,36 +35,27 @@ class Listening(Protocol):
 
 
 TAP_BYTES = 1 << 29  # tapped values held at once: with more, the network is opened and run again for the rest
-_GUESS = 1 << 23  # bytes of a value whose shape is not known: 2 x 256 x 64 x 64 float32
-
-
-class Taps:
-    """The tapped network, kept open from one batch of cases to the next where one does for all pairs."""
-
-    def __init__(self) -> None:
-        self.session: Session | None = None
-
-    def close(self) -> None:
-        if self.session is not None:
-            self.session.close()
-        self.session = None
 
 
 def evidence_in_place(
     pairs: Sequence[Pair],
     model: "ir.Model",
-    runtime: "Runtime",
+    runtime: "Opener",
     cases: Sequence[Case],
     override: Override | None = None,
     taps: Taps | None = None,
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
 ) -> dict[Pair, list[Evidence]]:
     """What every case says about every pair, from taps on ``model``; ``cases`` feed its inputs by its own names.
 
-    With ``taps`` the network stays open for the next call, which is of the same pairs and model.
-
-    Pairs inside subgraphs and functions, and those whose run-time scale or bias is not in the candidate, are left out
-    with the reason. Raises what ``runtime`` raises.
+    1. Pairs inside subgraphs and functions, and those whose run-time scale or bias is not in the candidate, are left
+       out with the reason.
+    2. ``taps`` is what one call leaves to the next, which is of the same pairs and model, and what the network answers
+       without taps. Where it answers otherwise with them, the taps are halved until it is known which of them does
+       it: there the runtime computes otherwise than it would (a fusion less), and the evidence says by how much.
+    3. Raises what ``runtime`` raises.
     """
+    taps = taps or Taps()
     found: dict[Pair, list[Evidence]] = {}
     names = {v.name for v in model.graph.inputs} | {v.name for node in model.graph for v in node.outputs}
     seen: list[Pair] = []
@@ -72,35 +64,75 @@ def evidence_in_place(
             found[pair] = [Evidence("in place", Status.NOTRUN, reason=reason)]
         else:
             seen.append(pair)
-    chunks = [*_chunks(seen)]
-    kept = taps if taps is not None and len(chunks) == 1 else Taps()
-    for chunk in chunks:
-        wanted = list(dict.fromkeys(name for pair in chunk for name in _tapped(pair)))
-        inputs = {v.name for v in model.graph.inputs}
-        session = kept.session = kept.session or runtime.open(tap(model, [n for n in wanted if n not in inputs]))
-        try:
-            precision = session.precision if session.precision in FLOAT_DTYPES else ""
-            for case in cases:
-                values: dict[str, Array] = {**case.feeds, **session.run(case.feeds)}
-                for pair in chunk:
-                    x, y = values[str(pair.input.name)], values[str(pair.output.name)]
-                    gather(
-                        found.setdefault(pair, []),
-                        judge_arrays(
-                            x, y, pair.spec, *_parameters(pair.site, values),
-                            case=case.name, precision=precision,
-                            stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
-                            operands={name: _array(value, values) for name, value in pair.operands.items()},
-                        ),
-                    )  # fmt: skip
-        finally:
-            if kept is not taps:
-                kept.close()
+    chunks = taps.chunks(seen, model, cases, TAP_BYTES)
+    while chunk := chunks.next():
+        divisible = len(chunk) > 1 and taps.may_split
+        told, changed = _tapped_run(chunk, model, runtime, cases, override, promise, taps, chunks, divisible)
+        if changed:
+            if taps.steady(runtime, model) and divisible:
+                taps.split(chunk, chunks)
+                continue
+            if divisible:  # it was given up for a difference that says nothing
+                told, _ = _tapped_run(chunk, model, runtime, cases, override, promise, taps, chunks, False)
+            why = taps.words(chunk)
+            told = {pair: [_noted(e, why) for e in evidence] for pair, evidence in told.items()}
+        taps.settle(chunk)
+        found |= told
     return found
 
 
+def _tapped_run(
+    chunk: Sequence[Pair],
+    model: "ir.Model",
+    runtime: "Opener",
+    cases: Sequence[Case],
+    override: Override | None,
+    promise: Promise,
+    taps: Taps,
+    chunks: Chunks,
+    divisible: bool,
+) -> tuple[dict[Pair, list[Evidence]], bool]:
+    """With whether any output is not what it is without the taps; then a ``divisible`` chunk is given up at once."""
+    found: dict[Pair, list[Evidence]] = {}
+    changed = False
+    wanted = list(dict.fromkeys(name for pair in chunk for name in _tapped(pair)))
+    inputs = {v.name for v in model.graph.inputs}
+    session = taps.session = taps.session or runtime.open(tap(model, [n for n in wanted if n not in inputs]))
+    try:
+        promise = promise.heard(session.precision)
+        for case in cases:
+            values: dict[str, Array] = {**case.feeds, **session.run(case.feeds)}
+            changed |= not taps.same(case, values)
+            if changed and divisible:
+                break
+            for pair in chunk:
+                x, y = values[str(pair.input.name)], values[str(pair.output.name)]
+                chunks.learn(pair, x.nbytes)
+                gather(
+                    found.setdefault(pair, []),
+                    judge_arrays(
+                        x, y, pair.spec, *_parameters(pair.site, values),
+                        case=case.name, promise=promise,
+                        stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
+                        operands={name: _array(value, values) for name, value in pair.operands.items()},
+                    ),
+                )  # fmt: skip
+    finally:
+        if not chunks.only or (changed and divisible):
+            taps.close()
+    return found, changed
+
+
+def _noted(evidence: Evidence, words: str) -> Evidence:
+    return replace(evidence, reason="; ".join(filter(None, (evidence.reason, words))))
+
+
 def evidence_in_torch(
-    pairs: Sequence[Pair], session: Listening, cases: Sequence[Case], override: Override | None = None
+    pairs: Sequence[Pair],
+    session: Listening,
+    cases: Sequence[Case],
+    override: Override | None = None,
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
 ) -> dict[Pair, list[Evidence]]:
     """The same for a module: ``pairs`` without activation, found by module path and number of the call."""
     found: dict[Pair, list[Evidence]] = {pair: [] for pair in pairs}
@@ -118,7 +150,8 @@ def evidence_in_torch(
             else:
                 x, y = values[f"{key}:input"], values[f"{key}:output"]
                 parameters = _parameters(pair.site, {})
-                gather(found[pair], judge_arrays(x, y, pair.spec, *parameters, case=case.name, override=override))
+                told = judge_arrays(x, y, pair.spec, *parameters, case=case.name, override=override, promise=promise)
+                gather(found[pair], told)
     return found
 
 
@@ -151,22 +184,3 @@ def _name(parameter: Any) -> str:
 def _parameters(site: "GroupNormSite", values: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
     scale, bias = (channels(p, site.spec, values.get(_name(p)) if p else None) for p in (site.scale, site.bias))
     return scale, bias
-
-
-def _chunks(pairs: Sequence[Pair]) -> Iterator[list[Pair]]:
-    chunk: list[Pair] = []
-    held = 0
-    for pair in pairs:
-        size = 2 * _bytes(pair.input)
-        if chunk and held + size > TAP_BYTES:
-            yield chunk
-            chunk, held = [], 0
-        chunk.append(pair)
-        held += size
-    if chunk:
-        yield chunk
-
-
-def _bytes(value: "ir.Value") -> int:
-    dims = list(value.shape) if value.shape is not None else [None]
-    return 4 * math.prod(dims) if all(isinstance(d, int) for d in dims) else _GUESS  # type: ignore[arg-type]

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,13 +11,15 @@ from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
 from gn_deploy.parity.drawing import Drawing, draw
+from gn_deploy.parity.lower_precision import NOTHING, Lower, Suspicion
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
+from gn_deploy.parity.promise import Promise, coarser
 from gn_deploy.parity.report import Metrics, SiteVerdict
 from gn_deploy.parity.status import Status, worst
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
-from gn_deploy.spec import HALF_DTYPES, GroupNormSpec
+from gn_deploy.spec import FLOAT_DTYPES, HALF_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
     from gn_deploy.forms.base import Parameter
@@ -35,6 +38,8 @@ class Evidence:
     reason: str = ""
     drawing: Drawing | None = None
     """Of the gravest evidence only: see ``gather``."""
+    lower: Lower = NOTHING
+    """What lower precisions have to do with it, when it is outside the bound."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def judge_arrays(
     *,
     case: str,
     hand: Sequence[str] | None = None,
-    precision: str = "",
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
     stores: int = 0,
     tapped: bool = False,
     override: Override | None = None,
@@ -74,40 +79,56 @@ def judge_arrays(
 ) -> list[Evidence]:
     """``y`` as the spec's answer to ``x`` and ``operands``, which are named as a site's.
 
-    One piece of evidence, or one per family of ``hand`` (the slots' families). ``precision`` is what the runtime
-    computes in when that is lower than y's dtype: then x and parameters, which it rounded on arrival, are rounded to
-    it. ``tapped`` tells that x is a copy out of a running network: in low precision the kernel may have read the number
-    before it was rounded (ONNX Runtime drops pairs of casts). Only the gravest piece is drawn.
+    One piece of evidence, or one per family of ``hand`` (the slots' families). The bound is that of y's dtype, or of
+    the precision that was asked for when that is lower: then x and parameters, which the runtime rounded on arrival,
+    are rounded to it. ``tapped`` tells that x is a copy out of a running network: in low precision the kernel may have
+    read the number before it was rounded (ONNX Runtime drops pairs of casts). Only the gravest piece is drawn.
     """
     if y.ndim == spec.rank != x.ndim and y.size == x.size:  # a flattened site
         y = y.reshape(x.shape)
     if x.shape != y.shape:
         return [Evidence(case, Status.FAIL, None, f"the output has shape {y.shape}, the input {x.shape}")]
-    dtype = coarser(y.dtype.name, precision or y.dtype.name)
+    dtype = coarser(y.dtype.name, promise.asked if promise.asked in FLOAT_DTYPES else "")
     if coarser(x.dtype.name, dtype) != x.dtype.name:  # rounded on arrival, or by a Cast that stands before the norm
         x = x.astype(dtype)
     held = spec.stash_dtype if spec.wide_affine else dtype
     scale, bias = (None if p is None else np.asarray(p).astype(held) for p in (scale, bias))
     around = for_oracle({name: a.astype(x.dtype) for name, a in (operands or {}).items()}, x, spec.channel_axis)
-    arithmetic = coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32")
     unrounded = x.dtype.name if tapped and x.dtype.name in HALF_DTYPES else None
-    limits = bounds(
-        x, spec, scale, bias, dtype=dtype, arithmetic=arithmetic, stores=stores, input_dtype=unrounded, **around
-    )
+    options: dict[str, Any] = {
+        "dtype": dtype,
+        "arithmetic": coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32"),
+        "stores": stores,
+        "input_dtype": unrounded,
+    }
+    if promise.asked == "tf32":
+        options |= {"arithmetic": "tf32", "input_dtype": "tf32", "parameter_rounding": FORMATS["tf32"].u}
+    limits = bounds(x, spec, scale, bias, **options, **around)
     if override is not None:
         limits = override.replace(limits)
     inputs, answers, *limit = (by_slot(a, spec) for a in (x, y, limits.reference, limits.two_pass, limits.one_pass))
+    suspicion = cache(lambda: Suspicion(x, y, spec, scale, bias, limits, around, options))  # costs ten bounds
+
+    def told(evidence: Evidence, rows: Sequence[int] | slice) -> Evidence:
+        suspect = override is None and evidence.status in UNSURE
+        return replace(evidence, lower=suspicion().of(rows)) if suspect else evidence
+
     if hand is None:
         drawing = draw(inputs, answers, Bounds(*limit), dtype, range(len(inputs)), spec.num_groups)
-        return [replace(_evidence(case, y, limits, dtype, spec), drawing=drawing)]
+        return [replace(told(_evidence(case, y, limits, dtype, spec), slice(None)), drawing=drawing)]
     slot = GroupNormSpec(1, inputs.shape[1])
     at = {name: [i for i, held in enumerate(hand) if held == name] for name in hand}
     own = {name: Bounds(*(array[rows] for array in limit)) for name, rows in at.items()}
-    found = {name: _evidence(f"{case} {name}", answers[at[name]], own[name], dtype, slot) for name in at}
+    first = {name: _evidence(f"{case} {name}", answers[at[name]], own[name], dtype, slot) for name in at}
+    found = {name: told(evidence, at[name]) for name, evidence in first.items()}
     name = max(found, key=lambda name: _gravity(found[name]))
     drawing = draw(inputs[at[name]], answers[at[name]], own[name], dtype, at[name], spec.num_groups)
     found[name] = replace(found[name], drawing=drawing)
     return list(found.values())
+
+
+UNSURE = (Status.FAIL, Status.NAN, Status.UNSTABLE)
+"""What a lower precision may look like."""
 
 
 def gather(held: list[Evidence], more: Sequence[Evidence]) -> None:
@@ -125,9 +146,16 @@ def _gravity(evidence: Evidence) -> tuple[int, float]:
     return list(Status).index(evidence.status), size
 
 
-def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Override | None = None) -> SiteVerdict:
+def verdict(
+    pair: Pair,
+    runtime: str,
+    evidence: Sequence[Evidence],
+    override: Override | None = None,
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
+) -> SiteVerdict:
     """The worst of all evidence, with the reasons of everything that was left out."""
     site, spec = pair.site, pair.site.spec
+    evidence, precision = settled(evidence, promise)
     status = worst(e.status for e in evidence)
     told = [e for e in evidence if e.status is status]
     chief = max(told, key=lambda e: e.metrics.error_over_bound if e.metrics else math.inf, default=None)
@@ -155,6 +183,7 @@ def verdict(pair: Pair, runtime: str, evidence: Sequence[Evidence], override: Ov
         cases={e.case: e.metrics.error_over_bound for e in evidence if e.metrics},
         histogram=chief.drawing.histogram if chief and chief.drawing else (),
         group=chief.drawing.group if chief and chief.drawing else None,
+        precision=precision,
     )
 
 
@@ -183,13 +212,34 @@ def low_precision_stores(pair: Pair, dtype: str) -> int:
     return min(max(2, pointwise - 1), 4)  # 4: subtraction, division, product, sum; the rest is about statistics
 
 
-def coarser(*dtypes: str) -> str:
-    """The one with the fewest bits of precision; words that are no floating-point type are passed over."""
-    return max((d for d in dtypes if d in FORMATS), key=lambda dtype: FORMATS[dtype].u)
+def settled(evidence: Sequence[Evidence], promise: Promise) -> tuple[list[Evidence], str]:
+    """LOWPREC instead of FAIL, NAN and UNSTABLE where one lower precision, also returned, explains all of it and shows
+    somewhere.
+
+    It shows where the runtime admits it, or by its marks in the numbers. All must be explained: a wrong epsilon is
+    inside the bound of bfloat16 on a usual image, but not on the family of variances as small as epsilon.
+    """
+    unsure = [e for e in evidence if e.status in UNSURE]
+    common = [name for name in FORMATS if unsure and all(name in e.lower.explains for e in unsure)]
+    shown = [s for rank in range(3) for e in unsure for s in e.lower.shows if s.rank == rank and s.precision in common]
+    promised = promise.precision
+    if promise.admitted in common:
+        lower = promise.admitted
+        told = f"the runtime says that it computes in {promise.admitted}, {promised} was promised"
+    elif shown:
+        lower = shown[0].precision
+        told = f"the right function in {shown[0].precision}, {promised} was promised: {shown[0].words}"
+    else:
+        return list(evidence), ""
+    return [replace(e, status=Status.LOWPREC, reason=told) if e.status in UNSURE else e for e in evidence], lower
 
 
 def _evidence(case: str, y: Array, limits: Bounds, dtype: str, spec: GroupNormSpec) -> Evidence:
     status = classify(y, limits, dtype=dtype)
+    judged = np.isfinite(limits.reference) & np.isfinite(limits.two_pass)
+    if status is Status.PASS and not judged.any():
+        empty = not np.isfinite(limits.reference).any()
+        return Evidence(case, Status.NOTRUN, reason="it holds no number" if empty else "it overflows the arithmetic")
     metrics = measure(y, limits.reference, limits.two_pass, dtype=dtype, spec=spec)
     return Evidence(case, status, metrics, _REASONS.get(status, ""))
 

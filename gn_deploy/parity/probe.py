@@ -17,12 +17,12 @@ from gn_deploy.parity.per_site import (
     Evidence,
     Override,
     channels,
-    coarser,
     gather,
     is_dynamic,
     judge_arrays,
     low_precision_stores,
 )
+from gn_deploy.parity.promise import Promise, coarser
 from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.base import TimeLimitExceeded
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
@@ -30,7 +30,7 @@ from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.runtimes.base import Runtime
+    from gn_deploy.runtimes.base import Opener
 
 MAX_ELEMENTS = 1 << 26  # of all inputs of one probing model; more GroupNorms go into the next one
 LARGE = 1 << 22  # elements; a larger static shape is probed with one tensor, its slots shared by the families
@@ -46,7 +46,11 @@ class _Plan:
 
 
 def probe(
-    pairs: Sequence[Pair], model: "ir.Model", runtime: "Runtime", override: Override | None = None
+    pairs: Sequence[Pair],
+    model: "ir.Model",
+    runtime: "Opener",
+    override: Override | None = None,
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
 ) -> dict[Pair, list[Evidence]]:
     """Each pair's region of ``model`` alone on the runtime, on the families dealt over its groups.
 
@@ -63,11 +67,9 @@ def probe(
             plans.append(plan)
     for batch in _batches(plans, model):
         try:
-            found |= _run(batch, model, runtime, override)
-        except UnavailableError as error:
-            found |= {plan.pair: [Evidence("probe", Status.NOTRUN, reason=error.message)] for plan in batch}
+            found |= _run(batch, model, runtime, override, promise)
         except GnDeployError:
-            found |= _one_by_one(batch, model, runtime, override)
+            found |= _one_by_one(batch, model, runtime, override, promise)
     return found
 
 
@@ -148,7 +150,7 @@ def _batches(plans: Sequence[_Plan], model: "ir.Model") -> Iterator[list[_Plan]]
 
 
 def _one_by_one(
-    plans: Sequence[_Plan], model: "ir.Model", runtime: "Runtime", override: Override | None
+    plans: Sequence[_Plan], model: "ir.Model", runtime: "Opener", override: Override | None, promise: Promise
 ) -> dict[Pair, list[Evidence]]:
     """Each alone; after one that takes too long no other is tried, or the limit would be paid once for each."""
     found: dict[Pair, list[Evidence]] = {}
@@ -157,24 +159,28 @@ def _one_by_one(
         if late:
             found[plan.pair] = [Evidence("probe", Status.NOTRUN, reason=f"not tried after another: {late}")]
             continue
-        found[plan.pair] = _alone(plan, model, runtime, override)
+        found[plan.pair] = _alone(plan, model, runtime, override, promise)
         late = next((e.reason for e in found[plan.pair] if e.status is Status.TIMEOUT), "")
     return found
 
 
-def _alone(plan: _Plan, model: "ir.Model", runtime: "Runtime", override: Override | None) -> list[Evidence]:
+def _alone(
+    plan: _Plan, model: "ir.Model", runtime: "Opener", override: Override | None, promise: Promise
+) -> list[Evidence]:
     try:
-        return _run([plan], model, runtime, override)[plan.pair]
+        return _run([plan], model, runtime, override, promise)[plan.pair]
+    except UnavailableError as error:
+        return [Evidence("probe", Status.NOTRUN, reason=error.message)]
+    except TimeLimitExceeded as error:
+        return [Evidence("probe", Status.TIMEOUT, reason=error.message)]
     except GnDeployError as error:
         given = plan.pair.input.shape
         guessed = given is None or any(not isinstance(d, int) for d in given)
-        if isinstance(error, TimeLimitExceeded):
-            return [Evidence("probe", Status.TIMEOUT, reason=error.message)]
         return [Evidence("probe", Status.NOTRUN if guessed else Status.CRASH, reason=error.message)]
 
 
 def _run(
-    plans: Sequence[_Plan], model: "ir.Model", runtime: "Runtime", override: Override | None
+    plans: Sequence[_Plan], model: "ir.Model", runtime: "Opener", override: Override | None, promise: Promise
 ) -> dict[Pair, list[Evidence]]:
     import onnx_ir as ir
 
@@ -190,8 +196,8 @@ def _run(
     found: dict[Pair, list[Evidence]] = {plan.pair: [] for plan in plans}
     session = runtime.open(joint)
     try:
-        precision = session.precision if session.precision in FLOAT_DTYPES else ""
-        dealt = [_dealt(plan, str(e.dtype.numpy()), precision) for plan, e in zip(plans, entries, strict=True)]  # type: ignore[union-attr]
+        promise = promise.heard(session.precision)
+        dealt = [_dealt(plan, str(e.dtype.numpy()), promise.asked) for plan, e in zip(plans, entries, strict=True)]  # type: ignore[union-attr]
         for turn in range(max(map(len, dealt))):
             feeds = {n: a for plan in plans for n, a in plan.others.items()}
             for plan, entry, hand in zip(plans, entries, dealt, strict=True):
@@ -202,30 +208,30 @@ def _run(
             values = feeds | session.run(feeds)
             for plan, hand in zip(plans, dealt, strict=True):
                 if turn < len(hand):
-                    gather(found[plan.pair], _judged(plan.pair, *hand[turn], values, precision, override))
+                    gather(found[plan.pair], _judged(plan.pair, *hand[turn], values, promise, override))
     finally:
         session.close()
     return found
 
 
-def _dealt(plan: _Plan, dtype: str, precision: str) -> list[tuple[Array, list[str]]]:
-    """Tensors in ``dtype``, exact in the runtime's precision and in the output's, with the families in their slots."""
+def _dealt(plan: _Plan, dtype: str, asked: str) -> list[tuple[Array, list[str]]]:
+    """Tensors in ``dtype``, exact in the type asked for and in the output's, with the families in their slots."""
     spec = plan.pair.spec
     stored = plan.pair.output.dtype
-    held = coarser(dtype, precision or dtype, "" if stored is None else str(stored.numpy()))
+    held = coarser(dtype, asked if asked in FLOAT_DTYPES else "", "" if stored is None else str(stored.numpy()))
     tensors = deal(plan.shape, spec, dtype=held)
     dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]
     return dealt[:1] if math.prod(plan.shape) > LARGE else dealt
 
 
 def _judged(
-    pair: Pair, x: Array, hand: list[str], values: dict[str, Array], precision: str, override: Override | None
+    pair: Pair, x: Array, hand: list[str], values: dict[str, Array], promise: Promise, override: Override | None
 ) -> list[Evidence]:
     y, spec = values[str(pair.output.name)], pair.spec
     scale, bias = channels(pair.site.scale, spec), channels(pair.site.bias, spec)
     stores = low_precision_stores(pair, y.dtype.name)
     operands = {name: values[str(value.name)] for name, value in pair.operands.items()}
     options: dict[str, Any] = {
-        "precision": precision, "stores": stores, "override": override, "operands": operands,
+        "promise": promise, "stores": stores, "override": override, "operands": operands,
     }  # fmt: skip
     return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

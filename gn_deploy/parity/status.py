@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from enum import StrEnum
 
-from gn_deploy.errors import ExitCode
+from gn_deploy.errors import ExitCode, InputError
 
 
 class Status(StrEnum):
@@ -45,6 +45,20 @@ class Status(StrEnum):
 
 
 _SEVERITY = tuple(Status)
+ACCEPTABLE = (Status.WARN, Status.LOWPREC, Status.UNSTABLE)
+"""What a user may take for held: the right function, in other arithmetic than was asked for."""
+
+
+def acceptable(words: Iterable[str]) -> tuple[Status, ...]:
+    """Each word once, as a verdict; InputError for one that is none, or that no user may accept."""
+    found: dict[Status, None] = {}
+    for word in words:
+        if word not in ACCEPTABLE:
+            known = word in tuple(Status)
+            why = f"'{word}' is never accepted" if known else f"'{word}' is no verdict"
+            raise InputError(why, f"one of {', '.join(ACCEPTABLE)}")
+        found[Status(word)] = None
+    return tuple(found)
 
 
 def worst(statuses: Iterable[Status]) -> Status:

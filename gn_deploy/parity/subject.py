@@ -9,26 +9,32 @@ from gn_deploy.errors import GnDeployError, InputError, UnavailableError
 from gn_deploy.parity.cases import Array, Case, input_specs
 from gn_deploy.parity.drawing import keep_few
 from gn_deploy.parity.end_to_end import EndToEnd, gravity
-from gn_deploy.parity.in_place import Listening, Taps, evidence_in_place, evidence_in_torch
+from gn_deploy.parity.in_place import Listening, evidence_in_place, evidence_in_torch
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.pairing import Pair, Pairing, pair
-from gn_deploy.parity.per_site import Evidence, Override, gather, verdict
+from gn_deploy.parity.per_site import Evidence, Override, gather, settled, verdict
 from gn_deploy.parity.probe import probe
+from gn_deploy.parity.promise import Promise
 from gn_deploy.parity.report import OutputVerdict, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status, worst
+from gn_deploy.parity.taps import Taps
 from gn_deploy.registry import Unavailable
-from gn_deploy.runtimes import RUNTIMES, resolve
-from gn_deploy.runtimes.base import RuntimeFailure, TimeLimitExceeded
+from gn_deploy.runtimes import RUNTIMES, asked_precision, resolve
+from gn_deploy.runtimes.base import Pinned, RuntimeFailure, TimeLimitExceeded
 from gn_deploy.runtimes.isolated import ChildSession, isolated
+from gn_deploy.targets import DTYPES
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite
-    from gn_deploy.runtimes.base import Runtime
+    from gn_deploy.runtimes.base import Opener, Runtime
     from gn_deploy.runtimes.isolated import Limits
 
 T = TypeVar("T")
+
+
+MAX_HELD = 1 << 28  # bytes of outputs kept of cases on which they are not judged, to compare the tapped network with
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +42,9 @@ class Subject:
     """Something to be judged: a model on a runtime.
 
     1. ``label`` is unique in a report; it is what rows are named by.
-    2. ``model`` is an ``onnx_ir.Model``, the TorchModel of the torch runtime, or the path of an engine, of which only
+    2. ``runtime`` may carry a precision, "openvino:bf16", which is then promised; without one it is what the model is
+       written in. A runtime that cannot be told runs the model written in that type.
+    3. ``model`` is an ``onnx_ir.Model``, the TorchModel of the torch runtime, or the path of an engine, of which only
        the outputs can be judged.
     """
 
@@ -75,8 +83,8 @@ class Findings:
 class Examination:
     """One subject under judgement: it takes cases batch by batch and keeps what they say, not the arrays.
 
-    A runtime that is absent is NOTRUN, one that fails is CRASH, one that is too slow TIMEOUT, and takes no more cases;
-    InputError is the caller's.
+    A runtime that is absent or has no kernel is NOTRUN, one that fails is CRASH, one that is too slow TIMEOUT, and
+    takes no more cases; InputError is the caller's.
     """
 
     def __init__(self, subject: Subject, by: Standard) -> None:
@@ -93,7 +101,9 @@ class Examination:
         if isinstance(entry, Unavailable):
             self._end(Status.NOTRUN, entry.reason)
             return
-        self._runtime: Runtime = entry if by.limits is None else isolated(entry, by.limits)
+        self._entry: Runtime = entry
+        self._runtime: Opener
+        self._promise = Promise()
         probed = entry.probe()
         self._found.runtime = replace(self._found.runtime, version=probed.version or "")
         if probed.run:
@@ -124,13 +134,14 @@ class Examination:
                 for name in (str(v.name) for v in by.reference.graph.outputs)
             }
         found.sites += keep_few(
-            verdict(p, self.subject.label, self._evidence[p], by.override) for p in self._pairing.pairs
+            verdict(p, self.subject.label, self._evidence[p], by.override, self._promise) for p in self._pairing.pairs
         )
         found.outputs += self._outputs.values()
         found.unpaired += [f"{s.name}: {why}" for s, why in self._pairing.unpaired]
         status = worst([v.status for v in found.sites] + [v.status for v in found.outputs])
         reason = "nothing could be judged" if status is Status.NOTRUN else ""
-        found.runtime = replace(found.runtime, status=status, reason=reason, seconds=self._seconds)
+        taps, seconds = self._taps.proof, self._seconds
+        found.runtime = replace(found.runtime, status=status, reason=reason, taps=taps, seconds=seconds)
         return found
 
     def close(self) -> None:
@@ -165,14 +176,16 @@ class Examination:
         """Opens the subject, pairs its GroupNorms with the reference's and probes them."""
         import onnx_ir as ir
 
+        self._keep_promise()
         by, model = self._by, self.subject.model
         if by.network:
             self._session = self._runtime.open(model)
+            self._promise = self._promise.heard(self._session.precision)
             process = "own" if isinstance(self._session, ChildSession) else "shared"
             self._found.runtime = replace(self._found.runtime, precision=self._session.precision, process=process)
         if isinstance(model, ir.Model):
             self._pairing = pair(by.reference, by.sites, model, find_sites(model))
-            self._evidence = probe(self._pairing.pairs, model, self._runtime, by.override)
+            self._evidence = probe(self._pairing.pairs, model, self._runtime, by.override, self._promise)
         elif isinstance(self._session, Listening):
             plain = tuple(Pair(s, s.bare.spec, s.bare.input, s.bare.output, "module", "module path") for s in by.sites)
             self._pairing = Pairing(plain, ())
@@ -181,23 +194,47 @@ class Examination:
             why = "an engine does not show its inner values" if by.network else "only an ONNX model can be probed"
             self._pairing = Pairing((), tuple((s, why) for s in by.sites))
 
+    def _keep_promise(self) -> None:
+        """What is opened and by what, so that it computes in what is promised."""
+        import onnx_ir as ir
+
+        subject, precision = self.subject, asked_precision(self.subject.runtime)
+        runtime = self._entry if self._by.limits is None else isolated(self._entry, self._by.limits)
+        self._runtime = runtime
+        if precision in getattr(self._entry, "precisions", ()):
+            self._runtime = Pinned(runtime, precision)
+        elif precision:
+            suffix = next((short for short, name in DTYPES.items() if name == precision), None)
+            if suffix is None or not isinstance(subject.model, ir.Model):
+                why = "an engine has its own precision" if suffix else f"it cannot be told to compute in {precision}"
+                raise InputError(f"{subject.runtime}: {why}", "leave the precision away")
+            from gn_deploy.passes.precision import convert
+
+            written = subject.model.clone()
+            convert(written, suffix)
+            self.subject, precision = replace(subject, model=written), ""
+        self._promise = Promise(precision, _float_dtypes(self.subject.model))
+
     def _take(self, cases: Sequence[Case]) -> set[str]:
         import onnx_ir as ir
 
         by, model, session = self._by, self.subject.model, self._session
         assert session is not None, "cases are for networks that run"
         fed = fed_to(by.reference, model, cases)
-        answers = {c.name: session.run(c.feeds) for c in fed if c.conditioned}
+        answers = _answers(session, fed)
         more: Mapping[Pair, Sequence[Evidence]] = {}
         if isinstance(model, ir.Model):
-            more = evidence_in_place(self._pairing.pairs, model, self._runtime, fed, by.override, self._taps)
+            self._taps.compare_with(answers, fed, session)
+            pairs, runtime = self._pairing.pairs, self._runtime
+            more = evidence_in_place(pairs, model, runtime, fed, by.override, self._taps, self._promise)
         elif isinstance(session, Listening):
-            more = evidence_in_torch(self._pairing.pairs, session, fed, by.override)
+            more = evidence_in_torch(self._pairing.pairs, session, fed, by.override, self._promise)
         for p, evidence in more.items():
             gather(self._evidence[p], evidence)
         broken = {e.case for evidence in more.values() for e in evidence if e.status.broken}
-        types = "+".join([session.precision, *_float_dtypes(model)])
-        for judged in _judge_outputs(self.subject, fed, answers, types, by):
+        lower = {settled(evidence, self._promise)[1] for evidence in self._evidence.values()}
+        lower = {*lower, self._promise.admitted} - {""}
+        for judged in _judge_outputs(self.subject, fed, answers, self._promise, sorted(lower), by):
             known = self._outputs.setdefault(judged.output, judged)
             self._outputs[judged.output] = max((known, judged), key=gravity)
             if judged.status.broken:
@@ -212,9 +249,18 @@ def find_sites(model: "ir.Model") -> "list[GroupNormSite]":
 
 
 def _judge_outputs(
-    subject: Subject, fed: Sequence[Case], answers: Mapping[str, Mapping[str, Array]], types: str, by: Standard
+    subject: Subject,
+    fed: Sequence[Case],
+    answers: Mapping[str, Mapping[str, Array]],
+    promise: Promise,
+    lower: Sequence[str],
+    by: Standard,
 ) -> list[OutputVerdict]:
-    """One verdict for each output on the conditioned cases of ``fed``, the worst; none when there is no such case."""
+    """One verdict for each output on the conditioned cases of ``fed``, the worst; none when there is no such case.
+
+    In what was promised; what breaks there, and is within the noise of one of the ``lower`` precisions that the runtime
+    admits or that its GroupNorms show, is LOWPREC.
+    """
     wanted = [str(v.name) for v in by.reference.graph.outputs]
     conditioned = [case for case in fed if case.conditioned]
     if isinstance(by.whole, str) or not conditioned:
@@ -226,11 +272,19 @@ def _judge_outputs(
     # The oracle is fed what the runtime received, rounding and all, under the reference's own names.
     inputs = [s.name for s in input_specs(by.reference)]
     received = [replace(c, feeds=dict(zip(inputs, c.feeds.values(), strict=True))) for c in conditioned]
+    types = "+".join(filter(None, [promise.asked, *promise.written])) or "float32"
     found = []
     for name in wanted:
         arrays = {case.name: answers[case.name][mine[name]] for case in received}
         try:
             judged = by.whole.judge(subject.label, name, arrays, received, types=types, override=by.override)
+            for precision in () if by.override else lower:
+                if not (judged.status.broken or judged.status is Status.WARN):
+                    break
+                again = by.whole.judge(subject.label, name, arrays, received, types=f"{types}+{precision}")
+                if again.status in (Status.PASS, Status.WARN):
+                    words = f"{judged.noise_ratio:.3g} times the noise of rounding, {again.noise_ratio:.2g} times"
+                    judged = replace(judged, status=Status.LOWPREC, reason=f"{words} that of rounding in {precision}")
         except RuntimeFailure as error:  # of the oracle: it says nothing about the subject
             why = f"no float64 oracle: {error.message}"
             judged = OutputVerdict(name, subject.label, Status.NOTRUN, reason=why)
@@ -238,11 +292,22 @@ def _judge_outputs(
     return found
 
 
-def _float_dtypes(model: Any) -> list[str]:
+def _answers(session: Any, cases: Sequence[Case]) -> dict[str, dict[str, Array]]:
+    """The outputs on every case on which they are judged, and on others as far as memory goes."""
+    answers: dict[str, dict[str, Array]] = {}
+    held = 0
+    for case in sorted(cases, key=lambda case: not case.conditioned):
+        if case.conditioned or held < MAX_HELD:
+            answers[case.name] = session.run(case.feeds)
+            held += sum(array.nbytes for array in answers[case.name].values())
+    return answers
+
+
+def _float_dtypes(model: Any) -> tuple[str, ...]:
     """What a model stores numbers in, whatever the runtime says it computes in."""
     import onnx_ir as ir
 
     if not isinstance(model, ir.Model):
-        return []
+        return ()
     values = [*model.graph.initializers.values(), *(v for node in model.graph for v in node.outputs)]
-    return sorted({str(v.dtype.numpy()) for v in values if v.dtype is not None and v.dtype.is_floating_point()})
+    return tuple(sorted({str(v.dtype.numpy()) for v in values if v.dtype is not None and v.dtype.is_floating_point()}))

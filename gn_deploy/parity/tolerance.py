@@ -165,9 +165,10 @@ class _Terms:
     ) -> None:
         self.parts, self.spec, self.stores = parts, spec, stores
         self.u = FORMATS[arithmetic].u
+        self.lost = FORMATS[arithmetic].least / 2  # what a product that underflows loses
         self.u_o, self.largest, least = FORMATS[stored]
         self.half_least = least / 2
-        self.dtype = np.dtype(arithmetic)
+        self.dtype = np.dtype("float32" if arithmetic == "tf32" else arithmetic)  # TF32 sums in float32
         self.n = parts.x.shape[2] * parts.x.shape[3]
         self.log_n = math.ceil(math.log2(self.n))
         self.r = 1 / np.sqrt(parts.var + spec.epsilon)
@@ -177,11 +178,11 @@ class _Terms:
         self.means = self._means(self._rows(parts.x))
 
     def mean_error(self) -> F64:
-        floor: F64 = self.log_n * self.u * np.abs(self.parts.x).mean(axis=(2, 3), keepdims=True)
+        floor: F64 = self.log_n * self.u * np.abs(self.parts.x).mean(axis=(2, 3), keepdims=True) + self.lost
         return np.maximum(floor, _furthest(self.means, self.parts.mean))
 
     def two_pass_error(self) -> F64:
-        floor = (self.log_n + 3) * self.u * self.parts.var
+        floor = (self.log_n + 3) * self.u * self.parts.var + self.lost
         rows = self._rows(self.parts.x - self.parts.mean)
         sums = self._means(rows * rows)
         for at, mean in enumerate(self.means):  # a kernel subtracts the mean that it computed itself

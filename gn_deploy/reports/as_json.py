@@ -6,10 +6,10 @@ Top level (``schema_version`` 2)::
     verdict         str     "held" | "broken"
     held            bool    the same as a truth value
     title, reference, candidate, command   str
-    runtimes   [{runtime, status, version, precision, reason, process}]
+    runtimes   [{runtime, status, version, precision, reason, taps, process}]
                process: "own" when it ran in a process of its own, "shared" in ours, "" when no network was run
     sites      [{site, runtime, status, case, metrics, reason, form, num_groups, num_channels, epsilon, dtype, module,
-                 source, cases, looks_like, histogram, group}]
+                 source, cases, looks_like, histogram, group, precision}]
                one per site and runtime; cases: {case: error_over_bound}; histogram: elements of the worst case by
                error over bound, in quarter decades from 1e-4 to 1e4 with an open bin at either end, [] when nothing
                was measured; group: null or at most 256 elements of the group that is furthest off, {sample, group,

@@ -107,7 +107,9 @@ def headline(report: ParityReport) -> str:
     if report.held:
         if not sites:
             return f"No GroupNorm to judge, the outputs agree on {plural(len(ran(report)), 'runtime')}."
-        return f"{scope}, " + (f"worst error {ratio(error(peak))} of the bound." if peak else "all inside the bound.")
+        taken = sorted({v.status for v in judged(report) if v.status.broken})
+        words = f", {' and '.join(taken)} accepted as asked" if taken else ""
+        return f"{scope}, {f'worst error {ratio(error(peak))} of' if peak else 'all inside'} the bound{words}."
     broken = {v.site for v in report.sites if v.status.broken and v.status not in report.accepted}
     if not sites:
         return f"No GroupNorm to judge, and the models differ on {plural(len(ran(report)), 'runtime')}."

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from gn_deploy.errors import InputError
 from gn_deploy.registry import Registry, Unavailable
+from gn_deploy.targets import DTYPES
 
 if TYPE_CHECKING:
     from gn_deploy.runtimes.base import Probe, Runtime
@@ -37,17 +38,31 @@ ALIASES = {
     "trt-rtx": "tensorrt-rtx",
 }
 """Names of targets and habits of people -> names in ``RUNTIMES``."""
+PRECISIONS = {**DTYPES, "fp64": "float64", "tf32": "tf32"} | {name: name for name in (*DTYPES.values(), "float64")}
+"""What may follow the colon of ``openvino:bf16`` -> the precision it asks for."""
 
 
 def resolve(target_runtime: str) -> str:
-    """The registry name of ``Target.runtime``, an alias or a registry name; InputError names the nearest otherwise."""
-    name = ALIASES.get(target_runtime, target_runtime)
+    """The registry name of ``Target.runtime``, an alias or a registry name, with or without a precision after a colon;
+    InputError names the nearest otherwise."""
+    asked, _, _ = target_runtime.partition(":")
+    name = ALIASES.get(asked, asked)
     if name in RUNTIMES.names():
         return name
     known = (*RUNTIMES.names(), *ALIASES)
-    near = difflib.get_close_matches(target_runtime, known, n=1)
+    near = difflib.get_close_matches(asked, known, n=1)
     hint = f"did you mean '{near[0]}'?" if near else f"known: {', '.join(RUNTIMES.names())}"
-    raise InputError(f"unknown runtime '{target_runtime}'", hint)
+    raise InputError(f"unknown runtime '{asked}'", hint)
+
+
+def asked_precision(runtime: str) -> str:
+    """"bfloat16" of "openvino:bf16" or "openvino:bfloat16", "" of "openvino"; InputError for an unknown precision."""
+    _, colon, suffix = runtime.partition(":")
+    if not colon:
+        return ""
+    if suffix not in PRECISIONS:
+        raise InputError(f"unknown precision '{suffix}' in runtime '{runtime}'", f"one of {', '.join(PRECISIONS)}")
+    return PRECISIONS[suffix]
 
 
 def doctor() -> "list[Probe]":

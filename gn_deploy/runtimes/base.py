@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gn_deploy.decision import Decision
-from gn_deploy.errors import ExitCode, GnDeployError
+from gn_deploy.errors import ExitCode, GnDeployError, UnavailableError
 
 Array = NDArray[Any]
 
@@ -24,6 +24,10 @@ class RuntimeFailure(GnDeployError):  # noqa: N818 -- the verdict of a run, not 
 
 class TimeLimitExceeded(RuntimeFailure):
     """A runtime took longer than it was given and was stopped; the verdict is TIMEOUT."""
+
+
+class NoKernelError(UnavailableError):
+    """A runtime has nothing that computes an operator of the model; the verdict is NOTRUN, the exit code 3."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,9 @@ class Runtime(Protocol):
     3. ``open`` takes what ``accepts`` says: an ``onnx_ir.Model`` or a path for most, an ``nn.Module`` for torch.
     4. In a process of its own (``isolated``) ``open_here`` and ``build_here`` are called where there are such; an
        attribute ``packages`` names what is imported before a memory limit comes into force there.
+    5. ``open`` computes in the types the model is written in, whatever the runtime would rather do, and in another
+       ``precision`` only when asked. A class attribute ``precisions`` names those it can be asked for; in any other the
+       model has to be written first.
     """
 
     name: str
@@ -98,6 +105,23 @@ class Runtime(Protocol):
     def open(self, model: Any, *, precision: str | None = None) -> Session: ...
 
     def build(self, model: Path, out: Path, **options: Any) -> BuildResult: ...
+
+
+class Opener(Protocol):
+    """A Runtime, or one whose every choice has been made."""
+
+    def open(self, model: Any) -> Session: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """A runtime that opens every model in the precision it was asked for, which is one of its ``precisions``."""
+
+    runtime: Runtime
+    precision: str
+
+    def open(self, model: Any) -> Session:
+        return self.runtime.open(model, precision=self.precision)
 
 
 def cast_feeds(feeds: Mapping[str, Array], dtypes: Mapping[str, np.dtype[Any]]) -> dict[str, Array]:

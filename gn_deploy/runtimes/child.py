@@ -13,11 +13,11 @@ from importlib import import_module
 from typing import Any
 
 from gn_deploy.errors import GnDeployError, InputError, UnavailableError
-from gn_deploy.runtimes.base import RuntimeFailure, TimeLimitExceeded, in_bytes, one_line
+from gn_deploy.runtimes.base import NoKernelError, RuntimeFailure, TimeLimitExceeded, in_bytes, one_line
 from gn_deploy.runtimes.pipes import receive, send
 
 KINDS: dict[str, type[GnDeployError]] = {
-    kind.__name__: kind for kind in (InputError, UnavailableError, TimeLimitExceeded, RuntimeFailure)
+    kind.__name__: kind for kind in (InputError, NoKernelError, UnavailableError, TimeLimitExceeded, RuntimeFailure)
 }
 """Errors that cross by name; any other is a RuntimeFailure over there."""
 

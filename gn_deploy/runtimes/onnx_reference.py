@@ -1,5 +1,6 @@
 """onnx.reference with two-pass statistics, in the model's own types or promoted whole to float64."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes.base import (
     Array,
     BuildResult,
+    NoKernelError,
     Probe,
     RuntimeFailure,
     cast_feeds,
@@ -65,6 +67,8 @@ class OnnxReferenceSession:
         except RuntimeFailure:
             raise
         except Exception as error:  # NotImplementedError, RuntimeError, TypeError ... as the evaluator likes
+            if re.search("from domain '.+' is unknown", str(error)):
+                raise NoKernelError(f"onnx.reference does not know an operator: {one_line(error)}") from error
             raise RuntimeFailure(f"onnx.reference cannot open the model: {one_line(error)}") from error
 
     def run(
@@ -100,6 +104,7 @@ class OnnxReference:
 
     name = "onnx-reference"
     packages = ("onnx", "onnx_ir", "onnx.reference")
+    precisions = ("float64",)
 
     def probe(self) -> Probe:
         found = installed("onnx")

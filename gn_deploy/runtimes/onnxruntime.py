@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gn_deploy.decision import Accepted, Rejected
-from gn_deploy.errors import InputError, UnavailableError
+from gn_deploy.errors import GnDeployError, InputError, UnavailableError
 from gn_deploy.runtimes.base import (
     Array,
     BuildResult,
+    NoKernelError,
     Probe,
     RuntimeFailure,
     cast_feeds,
@@ -50,8 +51,9 @@ BFLOAT16 = 16
 class OrtSession:
     """One InferenceSession.
 
-    ``written`` is the type the model is written in, and ``precision`` the same but for TF32 on a GPU. The CPU provider
-    has no float16 kernels for most operators: it computes them in float32 between casts that it inserts, which also
+    ``written`` is the type the model is written in, and ``precision`` the same but for TF32 on a GPU, which the CUDA
+    provider takes for products of float32 unless told otherwise: here only when asked. The CPU provider has no float16
+    kernels for most operators: it computes them in float32 between casts that it inserts, which also
     hides an overflow inside a chain of nodes.
     """
 
@@ -64,12 +66,14 @@ class OrtSession:
         threads: int | None,
         disabled_optimizers: Sequence[str] = (),
         config: Mapping[str, str] | None = None,
+        tf32: bool = False,
     ) -> None:
         import onnxruntime as ort
 
+        pinned = {"use_tf32": str(int(tf32))} if provider == CUDA.provider else {}
         self.runtime = runtime
         self.written = precision_name(float_dtypes(opened(model)))
-        self.precision = self.written if provider == CPU.provider else with_tf32(self.written)
+        self.precision = with_tf32(self.written) if tf32 or provider == TENSORRT.provider else self.written
         options = ort.SessionOptions()
         options.log_severity_level = 4  # fatal: an error is raised anyway, and 3 would print it to stderr as well
         if optimization not in OPTIMIZATIONS:
@@ -83,9 +87,9 @@ class OrtSession:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = _session(model, options, provider, disabled_optimizers)
+            self._session = _session(model, options, (provider, pinned), disabled_optimizers)
         except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
-            raise RuntimeFailure(_refusal(error, provider)) from error
+            raise _refusal(error, provider) from error
         active = self._session.get_providers()
         if provider not in active:
             raise UnavailableError(
@@ -117,6 +121,7 @@ class OnnxRuntime:
     name: str
     provider: str
     packages: tuple[str, ...] = ("onnxruntime", "onnx_ir")
+    precisions: tuple[str, ...] = ()
 
     def probe(self) -> Probe:
         found = installed(*DISTRIBUTIONS)
@@ -143,15 +148,17 @@ class OnnxRuntime:
         disabled_optimizers: Sequence[str] = (),
         config: Mapping[str, str] | None = None,
     ) -> OrtSession:
-        """``optimization`` is none, basic, extended, layout or all; ``threads`` run one operator, None means all cores.
+        """``precision`` is what the model is written in, or "tf32" on CUDA; ``optimization`` is none, basic, extended,
+        layout or all; ``threads`` run one operator, None means all cores.
 
         ``disabled_optimizers`` are names of ONNX Runtime's graph transformers and rewrite rules ("Pad_Fusion"); a
         name it does not know has no effect. ``config`` are entries of its session configuration.
         """
         if not (probe := self.probe()).run:
             raise UnavailableError(f"{self.name}: {probe.run.reason}")
-        session = OrtSession(self.name, self.provider, model, optimization, threads, disabled_optimizers, config)
-        if precision not in (None, session.written):
+        tf32 = precision == "tf32" and "tf32" in self.precisions
+        session = OrtSession(self.name, self.provider, model, optimization, threads, disabled_optimizers, config, tf32)
+        if not tf32 and precision not in (None, session.written):
             raise InputError(
                 f"the model is written in {session.written} and ONNX Runtime runs it as written, not in {precision}",
                 "write the model in that type first: gn-deploy lower --target ort-cpu:fp16",
@@ -162,7 +169,9 @@ class OnnxRuntime:
         raise UnavailableError(self.probe().build.reason)
 
 
-def _session(model: "ir.Model | Path", options: Any, provider: str, disabled_optimizers: Sequence[str]) -> Any:
+def _session(
+    model: "ir.Model | Path", options: Any, provider: tuple[str, dict[str, str]], disabled_optimizers: Sequence[str]
+) -> Any:
     import onnxruntime as ort
 
     path, disabled = model_path(model), list(disabled_optimizers)
@@ -173,13 +182,15 @@ def _session(model: "ir.Model | Path", options: Any, provider: str, disabled_opt
         return ort.InferenceSession(str(file), options, providers=[provider], disabled_optimizers=disabled)
 
 
-def _refusal(error: Exception, provider: str) -> str:
+def _refusal(error: Exception, provider: str) -> GnDeployError:
     text = str(error)
     missing = re.search(r"Could not find an implementation for (\S+) node with name '([^']*)'", text)
     if missing:
         where = f" at node '{missing[2]}'" if missing[2] else ""
-        return f"{provider} of ONNX Runtime has no kernel for {missing[1]} on these element types{where}"
-    return f"ONNX Runtime cannot open the model: {one_line(error)}"
+        return NoKernelError(f"{provider} of ONNX Runtime has no kernel for {missing[1]} on these element types{where}")
+    if unknown := re.search(r"Fatal error: (\S+?)\(-?\d+\) is not a registered function/op", text):
+        return NoKernelError(f"ONNX Runtime does not know {unknown[1]}")
+    return RuntimeFailure(f"ONNX Runtime cannot open the model: {one_line(error)}")
 
 
 def _dtype(text: str) -> np.dtype[Any]:
@@ -221,5 +232,5 @@ def _from_ort(value: Any) -> Array:
 
 
 CPU = OnnxRuntime("onnxruntime", "CPUExecutionProvider")
-CUDA = OnnxRuntime("ort-cuda", "CUDAExecutionProvider")
+CUDA = OnnxRuntime("ort-cuda", "CUDAExecutionProvider", ("tf32",))
 TENSORRT = OnnxRuntime("ort-tensorrt", "TensorrtExecutionProvider")

@@ -1,5 +1,6 @@
 """OpenVINO on the CPU, float32 unless asked otherwise, in a process of its own because it may crash on a model."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,7 +9,7 @@ import numpy as np
 
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import InputError, UnavailableError
-from gn_deploy.runtimes.base import Array, BuildResult, Probe, RuntimeFailure, installed, one_line
+from gn_deploy.runtimes.base import Array, BuildResult, NoKernelError, Probe, RuntimeFailure, installed, one_line
 from gn_deploy.runtimes.isolated import ChildSession
 from gn_deploy.runtimes.worker import TIME_LIMIT
 
@@ -32,6 +33,8 @@ class OpenVinoSession:
         try:
             self._compiled = device.compile_model(device.read_model(str(path)), "CPU", properties)
         except Exception as error:
+            if unknown := _unknown(str(error)):
+                raise NoKernelError(f"OpenVINO has no conversion for {unknown}") from error
             raise RuntimeFailure(f"OpenVINO cannot compile the model: {one_line(error)}") from error
         ran = self._compiled.get_property("INFERENCE_PRECISION_HINT").to_string()
         self.precision = {hint: name for name, hint in HINTS.items()}.get(ran, ran)
@@ -74,6 +77,7 @@ class OpenVino:
 
     name = "openvino"
     packages = ("openvino",)
+    precisions = tuple(HINTS)
 
     def probe(self) -> Probe:
         found = installed("openvino")
@@ -118,6 +122,16 @@ class OpenVino:
             raise UnavailableError(probe.run.reason)
         if precision not in (None, *HINTS):
             raise InputError(f"OpenVINO cannot run in {precision}", f"one of {', '.join(HINTS)}")
+
+
+def _unknown(text: str) -> str:
+    """The operators of a valid model that OpenVINO cannot convert; "" when there are none."""
+    import onnx.defs
+
+    told = re.search(r"No conversion rule found for operations:\s*([^\n]*)", text)
+    names = told[1].strip() if told else ""
+    plain = [re.sub(r"-\d+$", "", name.strip()) for name in names.split(",") if "." not in name]
+    return names if all(onnx.defs.has(name) for name in plain) else ""
 
 
 def _onnx_name(port: Any) -> str:

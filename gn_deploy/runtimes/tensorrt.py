@@ -25,6 +25,7 @@ class TensorRt:
 
     name = "tensorrt"
     packages = ("tensorrt",)
+    precisions = ("tf32",)
 
     def probe(self) -> Probe:
         found = _version()
@@ -36,13 +37,14 @@ class TensorRt:
         return Probe(self.name, found, usable, usable, usable.reason if usable else "")
 
     def open(self, model: "ir.Model | Path", *, precision: str | None = None, **options: Any) -> Session:
-        """``model`` is an engine, an ONNX file or an ``ir.Model``; ``options`` are those of ``build``."""
+        """``model`` is an engine, an ONNX file or an ``ir.Model``, in which TF32 is taken only when ``precision`` asks
+        for it; ``options`` are those of ``build``."""
         self._demand()
         import tensorrt as trt
 
         from gn_deploy.runtimes.trt_session import open_model
 
-        return open_model(self, trt, model, options)
+        return open_model(self, trt, model, {"tf32": precision == "tf32"} | options)
 
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
         """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first."""

@@ -22,6 +22,7 @@ class TensorRtRtx:
 
     name = "tensorrt-rtx"
     packages = ("tensorrt_rtx",)
+    precisions = ("tf32",)
 
     def probe(self) -> Probe:
         found = installed("tensorrt-rtx", "tensorrt-rtx-cu13", "tensorrt-rtx-cu12")
@@ -32,7 +33,8 @@ class TensorRtRtx:
         return Probe(self.name, found, run, Accepted("ahead of time, no GPU needed"), run.reason if run else "")
 
     def open(self, model: "ir.Model | Path", *, precision: str | None = None, **options: Any) -> Session:
-        """``model`` is an engine, an ONNX file or an ``ir.Model``; ``options`` are those of ``build``."""
+        """``model`` is an engine, an ONNX file or an ``ir.Model``, in which TF32 is taken only when ``precision`` asks
+        for it; ``options`` are those of ``build``."""
         probe = self.probe()
         if not probe.run:
             raise UnavailableError(f"TensorRT-RTX cannot run an engine here: {probe.run.reason}")
@@ -40,7 +42,7 @@ class TensorRtRtx:
 
         from gn_deploy.runtimes.trt_session import open_model
 
-        return open_model(self, trt, model, options)
+        return open_model(self, trt, model, {"tf32": precision == "tf32"} | options)
 
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
         """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``compute_capabilities`` ("8.6",), ``plugins``.

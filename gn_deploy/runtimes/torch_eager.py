@@ -136,6 +136,7 @@ class TorchEager:
 
     name = "torch"
     packages = ("torch",)
+    precisions = ("float64", "float32", "float16", "bfloat16")
 
     def probe(self) -> Probe:
         found = installed("torch")

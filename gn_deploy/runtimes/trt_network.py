@@ -45,10 +45,12 @@ def build(
     shapes: Profiles | None = None,
     compute_capabilities: Sequence[str] = (),
     plugins: Sequence[Path] = (),
+    tf32: bool = True,
 ) -> BuildResult:
     """Builds a strongly typed network into the plan ``out``, in this process, written atomically.
 
-    ``compute_capabilities`` such as "8.9" are TensorRT-RTX's alone. Raises RuntimeFailure with the nodes that the
+    ``compute_capabilities`` such as "8.9" are TensorRT-RTX's alone; ``tf32``, as TensorRT itself has it, lets products
+    of float32 be taken in TF32. Raises RuntimeFailure with the nodes that the
     parser refuses, InputError for a profile that cannot be guessed.
     """
     model_path(model)
@@ -60,6 +62,8 @@ def build(
     if not parser.parse_from_file(str(model)):
         raise RuntimeFailure(f"{runtime} {trt.__version__} cannot import {parser_errors(parser)}")
     config = builder.create_builder_config()
+    if not tf32:
+        config.clear_flag(trt.BuilderFlag.TF32)
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
     add_profile(builder, config, network, shapes or {})
     if compute_capabilities:

@@ -34,17 +34,19 @@ def open_model(runtime: Runtime, trt: Any, model: "ir.Model | Path", options: Ma
     plugins = options.get("plugins", ())
     path = model_path(model)
     if path is not None and path.suffix != ".onnx":
-        return EngineSession(trt, runtime.name, path.read_bytes(), plugins)
+        return EngineSession(trt, runtime.name, path.read_bytes(), plugins)  # nobody knows whether it takes TF32
     with TemporaryDirectory(prefix="gn-deploy-") as folder, as_file(model) as file:
         plan = Path(folder, "model.engine")
         runtime.build(file, plan, **options)
-        return EngineSession(trt, runtime.name, plan.read_bytes(), plugins)
+        return EngineSession(trt, runtime.name, plan.read_bytes(), plugins, tf32=bool(options.get("tf32", True)))
 
 
 class EngineSession:
     """One execution context; ``precision`` names the floating-point types of the plan's inputs and outputs."""
 
-    def __init__(self, trt: Any, runtime: str, plan: bytes, plugins: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, trt: Any, runtime: str, plan: bytes, plugins: Sequence[Path] = (), *, tf32: bool = True
+    ) -> None:
         self.runtime = runtime
         self._logger = recording_logger(trt)
         load_plugins(trt, self._logger, plugins)
@@ -58,7 +60,8 @@ class EngineSession:
         reads = {name for name in names if self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT}
         self._inputs = {name: dtype for name, dtype in dtypes.items() if name in reads}
         self._outputs = {name: dtype for name, dtype in dtypes.items() if name not in reads}
-        self.precision = with_tf32(precision_name(str(dtype) for dtype in dtypes.values()))
+        written = precision_name(str(dtype) for dtype in dtypes.values())
+        self.precision = with_tf32(written) if tf32 else written
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         if self._device is None:

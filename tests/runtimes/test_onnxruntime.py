@@ -7,7 +7,7 @@ from onnx import TensorProto, helper
 
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes import RUNTIMES
-from gn_deploy.runtimes.base import RuntimeFailure
+from gn_deploy.runtimes.base import NoKernelError, RuntimeFailure
 from tests.runtimes.small_models import ELEMENT, formula, group_norm, instance_norm, model_of, relative_error, sample
 
 ORT = RUNTIMES.require("onnxruntime")
@@ -54,7 +54,7 @@ def test_bfloat16_goes_in_and_comes_out() -> None:
 
 
 def test_missing_kernels_are_told_on_one_line() -> None:
-    with pytest.raises(RuntimeFailure, match=r"no kernel for \w+\(\d+\) on these element types") as failure:
+    with pytest.raises(NoKernelError, match=r"no kernel for \w+\(\d+\) on these element types") as failure:
         ORT.open(group_norm(dtype="bfloat16")[0])
     assert "\n" not in failure.value.message
 

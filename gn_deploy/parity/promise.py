@@ -1,0 +1,48 @@
+"""In what precision a runtime was to compute, as the model is written or as asked, and what it says it does."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from gn_deploy.parity.tolerance import FORMATS
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """1. ``asked`` is the precision that came with the runtime's name ("bfloat16" of "openvino:bf16"); then that is
+    promised. "" promises the types in which the model is written.
+    2. ``written`` are those types.
+    3. ``admitted`` is a lower precision than promised, by the runtime's own account; "" when it tells of none.
+    """
+
+    asked: str = ""
+    written: tuple[str, ...] = ()
+    admitted: str = ""
+
+    def heard(self, precision: str) -> "Promise":
+        """The same with what a session reports, such as "bfloat16" or "float32+tf32"."""
+        told = [dtype for dtype in precision.split("+") if dtype in FORMATS]
+        written = self.written or tuple(dtype for dtype in told if dtype != "tf32")  # a module, an engine
+        promise = replace(self, written=written)
+        lower = [dtype for dtype in told if dtype not in written and finer(promise.precision, dtype)]
+        return replace(promise, admitted=coarser(*lower) if lower else "")
+
+    @property
+    def precision(self) -> str:
+        """The one word for it: the coarsest of the types promised."""
+        return coarser(self.asked, *self.written) if self.asked or self.written else "float32"
+
+
+def coarser(*dtypes: str) -> str:
+    """The one with the fewest bits of precision; words that are no floating-point type are passed over."""
+    return max((d for d in dtypes if d in FORMATS), key=lambda dtype: FORMATS[dtype].u)
+
+
+def finer(dtype: str, other: str) -> bool:
+    """Whether ``dtype`` has more bits of precision than ``other``."""
+    return FORMATS[dtype].u < FORMATS[other].u
+
+
+def below(dtype: str) -> Iterable[str]:
+    """Precisions with fewer bits than ``dtype``, the finest first; between two with as many, that of wider range."""
+    order = sorted(FORMATS, key=lambda name: (FORMATS[name].u, -FORMATS[name].largest))
+    return [name for name in order if finer(dtype, name)]

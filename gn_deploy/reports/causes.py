@@ -24,24 +24,30 @@ def _divergence(d: Divergence) -> list[str]:
         return [*([d.reason] if d.reason else ["nothing parts"]), *_files(d.files)]
     node = f"{d.op_type} '{d.node}'" if d.node else d.op_type
     where = ", ".join(filter(None, (d.module, d.source)))
-    against = "the float64 oracle" if d.against == "oracle" else d.against
-    size = (
-        "NaN, infinity or other integers"
-        if d.noise_ratio == float("inf")
-        else f"{number(d.noise_ratio)} times rounding noise"
-    )
-    if d.noise_ratio != d.noise_ratio and d.metrics is not None:  # judged as a GroupNorm, by its bound
-        size = f"{number(d.metrics.error_over_bound)} times the bound"
-    lines = [f"first leaves {against} at '{d.value}', made by {node}{f' ({where})' if where else ''}"]
-    size = "" if d.noise_ratio == float("inf") and d.looks_like else size
-    lines.append(f"on case '{d.case}': " + "; ".join(filter(None, (size, d.looks_like))))
+    lines = [f"first leaves {other(d)} at '{d.value}', made by {node}{f' ({where})' if where else ''}"]
+    far = "" if d.noise_ratio == float("inf") and d.looks_like else size(d)
+    lines.append(f"on case '{d.case}': " + "; ".join(filter(None, (far, d.looks_like))))
     return [*lines, *([d.reason] if d.reason else []), *_files(d.files)]
+
+
+def other(d: Divergence) -> str:
+    """What a runtime was compared with."""
+    return "the float64 oracle" if d.against == "oracle" else d.against
+
+
+def size(d: Divergence) -> str:
+    """How far off the first wrong value is."""
+    if d.noise_ratio == float("inf"):
+        return "NaN, infinity or other integers"
+    if d.noise_ratio != d.noise_ratio and d.metrics is not None:  # judged as a GroupNorm, by its bound
+        return f"{number(d.metrics.error_over_bound)} times the bound"
+    return times(d.noise_ratio)
 
 
 def _blame(b: Blame) -> list[str]:
     if not b.culprit:
         return [b.reason or "no setting makes a difference", *_files(b.files)]
-    lines = [f"{b.culprit} ({b.kind}): {_ratio(b.with_it)} with it, {_ratio(b.without_it)} without"]
+    lines = [f"{b.culprit} ({b.kind}): {times(b.with_it)} with it, {times(b.without_it)} without"]
     lines += [b.reason] if b.reason else []
     lines += [f"do without it: {b.remedy}"] if b.remedy else []
     return [*lines, *_files(b.files)]
@@ -61,7 +67,8 @@ def _files(files: tuple[str, ...]) -> list[str]:
     return [f"to see it by itself: python {name}" for name in files if name.endswith(".py")]
 
 
-def _ratio(value: float) -> str:
+def times(value: float) -> str:
+    """A noise ratio in words."""
     if value == float("inf"):
         return "it fails, or gives NaN"
     return "nothing is known" if value != value else f"{number(value)} times rounding noise" if value else "no error"

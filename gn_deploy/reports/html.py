@@ -8,7 +8,7 @@ from gn_deploy.errors import UnavailableError
 from gn_deploy.parity.families import FAMILIES
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.parity.status import Status
-from gn_deploy.reports import bars, curves, plots, sentences, summary
+from gn_deploy.reports import bars, causes, curves, plots, sentences, summary
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.base import ReportFile
 
@@ -75,7 +75,7 @@ def page_of(template: str, **values: Any) -> str:
         raise UnavailableError(
             "report.html needs jinja2, which is not installed", "pip install 'gn-deploy[html]'"
         ) from None
-    page: str = _environment().get_template(template).render(s=summary, say=sentences, **values)
+    page: str = _environment().get_template(template).render(s=summary, say=sentences, causes=causes, **values)
     return page.encode("utf-8", "replace").decode("utf-8")  # a lone surrogate in a name has no UTF-8
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from gn_deploy.parity.report import ParityReport, SiteVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.reports import sentences, summary
+from gn_deploy.reports import causes, summary
 from gn_deploy.reports.base import ReportFile
 from gn_deploy.reports.summary import Verdict, headline, judged, reason
 
@@ -111,8 +111,8 @@ def _details(verdict: Verdict) -> list[str]:
 
 
 def _findings(report: ParityReport, runtime: str) -> list[str]:
-    found = [sentences.parting(d) for d in report.located if d.runtime == runtime]
-    return found + [sentences.blame(b) for b in report.blamed if b.runtime == runtime]
+    told = [*causes.located(report), *causes.blamed(report)]
+    return [line for about, lines in told if about == runtime for line in lines]
 
 
 def _count(element: ElementTree.Element) -> None:

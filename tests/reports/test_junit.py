@@ -107,8 +107,8 @@ def test_tasks_are_cases_and_findings_are_the_suites_output(full: ParityReport) 
     assert skipped is not None
     assert "38.50 dB against 41.25 dB" in skipped.attrib["message"]
     out = suite.findtext("system-out") or ""
-    assert "onnxruntime first leaves the oracle at '/layer2/pad_output', the output of Pad '/layer2/Pad'" in out
-    assert "optimizer rule Pad_Fusion is at fault, 791 times rounding noise with it and 0.900 without it" in out
+    assert "first leaves the float64 oracle at '/layer2/pad_output', made by Pad '/layer2/Pad' (layer2.0, " in out
+    assert "Pad_Fusion (optimizer rule): 791 times rounding noise with it, 0.900 times rounding noise without" in out
     unstable = [
         case for case in suite.iter("testcase") if "accepted as unstable" in (case.findtext("system-out") or "")
     ]

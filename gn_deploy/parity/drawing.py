@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.parity.metrics import nonfinite_mismatch
 from gn_deploy.parity.report import HISTOGRAM_EDGES, SiteVerdict, WorstGroup
-from gn_deploy.parity.tolerance import Bounds
+from gn_deploy.parity.tolerance import FORMATS, Bounds
 from gn_deploy.reference import F64
 
 PICKED = 256  # elements of a drawn group: more than a screen's columns show apart, little enough to write down
@@ -74,6 +74,8 @@ def _ratios(y: NDArray[Any], limits: Bounds, dtype: str) -> F64:
         error = np.abs(got - limits.reference)
         ratios: F64 = np.where(error == 0, 0.0, error / bound)
     known = np.isfinite(got) & np.isfinite(limits.reference) & np.isfinite(bound)
+    if known.all() and np.abs(limits.reference).max(initial=0.0) <= FORMATS[dtype].largest:
+        return ratios  # what is below costs as much again
     ratios = np.where(known, ratios, np.nan)
     return np.where(nonfinite_mismatch(y, limits.reference, bound, dtype), np.inf, ratios)
 

@@ -1,9 +1,12 @@
 """The comparison itself: one reference, any number of models on runtimes, one report."""
 
+import platform
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from gn_deploy.errors import GnDeployError, InputError
 from gn_deploy.parity.cases import Case, input_specs, model_cases
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["REFERENCE_RUNTIME", "Subject", "compare", "judge"]
 
-_PACKAGES = ("numpy", "onnx", "onnx_ir")
+_PACKAGES = ("gn-deploy", "numpy", "onnx", "onnx_ir")
 
 
 def compare(
@@ -164,10 +167,19 @@ def _examine(subjects: Sequence[Subject], cases: Iterable[Case], by: Standard, t
 
 
 def _environment() -> dict[str, str]:
-    found = {}
+    """What a difference between two machines may come from; nothing that tells one machine from its like."""
+    cpu = " ".join((platform.machine(), *_vector_extensions()))
+    found = {"python": platform.python_version(), "system": platform.system(), "cpu": cpu}
     for package in _PACKAGES:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             continue
     return found
+
+
+def _vector_extensions() -> list[str]:
+    """The newest that NumPy found in the CPU: they decide which kernels and which precision a runtime picks."""
+    told: Any = np.show_config(mode="dicts")
+    extensions = told.get("SIMD Extensions", {})
+    return [*extensions.get("baseline", ()), *extensions.get("found", ())][-1:]

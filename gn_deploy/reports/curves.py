@@ -23,7 +23,6 @@ class Mark:
     x: float
     y: float
     error: float
-    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +93,13 @@ def draw(site: SiteVerdict) -> Drawn:
             columns[i],
             value.at(group.actual[i]) if math.isfinite(group.actual[i]) else VALUES[0],
             error.at(_squeezed(ratio[i])) if math.isfinite(ratio[i]) else ERRORS[0],
-            f"element {group.index[i]}: {summary.number(group.actual[i])} for {summary.number(group.expected[i])}",
         )
         for i in outside
     ]
     place = f"Group {group.group} of sample {group.sample}"
     count = f"{len(outside)} of {summary.plural(len(columns), 'drawn element')} outside the band"
+    special = sum(_special(group, i) for i in outside)
+    count += f", {special} of them NaN or infinity" if special else ""
     return Drawn(
         site=site,
         band=_band(columns, group, value),

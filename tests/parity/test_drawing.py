@@ -168,3 +168,13 @@ def test_a_comparison_draws_its_worst_held_site() -> None:
     size = max(abs(a - e) / b for e, a, b in zip(site.group.expected, site.group.actual, site.group.bound, strict=True))
     assert site.metrics is not None
     assert size == pytest.approx(site.metrics.error_over_bound, rel=0.02)  # rounded for the file
+
+
+def test_the_environment_says_what_a_difference_may_come_from_and_names_no_machine() -> None:
+    import platform
+
+    told = compare(alone(native()), alone(native())).environment
+    assert {"python", "cpu", "numpy", "onnx"} <= told.keys()
+    assert told["cpu"].startswith(platform.machine())
+    assert platform.node() not in [*told.values(), *told["cpu"].split()]
+    assert not any("/" in value for value in told.values())

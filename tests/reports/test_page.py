@@ -148,7 +148,10 @@ def test_the_worst_group_is_drawn_to_scale() -> None:
     assert len(band) == 8
     assert band[1][1] == pytest.approx(expected[1][1] - 0.2 * per_unit, abs=0.11)
     assert band[-2][1] == pytest.approx(expected[1][1] + 0.2 * per_unit, abs=0.11)
-    assert [t.text for e in plot.iter("path") if e.get("class") == "off" for t in e] == ["element 1: 1.50 for 1.00"]
+    crosses = points(paths["off"])  # one on the values and one on the errors, each two lines from its corner
+    assert [x for x, _ in crosses] == [150 - 2, 150 - 2]
+    assert crosses[0][1] == pytest.approx(actual[1][1] - 2, abs=0.11)
+    assert crosses[1][1] == pytest.approx(points(paths["error"])[1][1] - 2, abs=0.11)
     assert "1 of 4 drawn elements outside the band" in (plot.get("aria-label") or "")
 
 

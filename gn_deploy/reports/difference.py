@@ -166,7 +166,7 @@ def _confidence(a: ParityReport, b: ParityReport) -> Iterator[Change]:
     if a.confidence == b.confidence:
         return
     lost = bool(a.confidence and b.confidence and a.confidence.settled > b.confidence.settled)
-    old, new = (sentences.confidence(r.confidence) if r.confidence else "" for r in (a, b))
+    old, new = (sentences.confidence(r.confidence) for r in (a, b))
     yield Change("confidence", "", "", old, new, Direction.WORSE if lost else Direction.CHANGED)
 
 

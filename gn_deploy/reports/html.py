@@ -5,6 +5,7 @@ from importlib.resources import files
 from typing import Any
 
 from gn_deploy.errors import UnavailableError
+from gn_deploy.parity.end_to_end import PASS_RATIO, WARN_RATIO
 from gn_deploy.parity.families import FAMILIES
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.parity.status import Status
@@ -62,6 +63,8 @@ def render(report: ParityReport) -> str:
         columns=list(dict.fromkeys(v.runtime for v in report.sites if v.status is not Status.NOTRUN)),
         exposes={case: FAMILIES[name].exposes for case in worst if (name := case.removeprefix("probe ")) in FAMILIES},
         scale=scale,
+        noise_scale=plots.Scale(-1, 3),
+        noise_limits=(PASS_RATIO, WARN_RATIO),
         titles=TITLES,
         contents=[(name, title) for name, title in TITLES.items() if there.get(name, getattr(report, name, ()))],
     )

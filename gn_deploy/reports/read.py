@@ -22,6 +22,10 @@ def read(path: str | Path) -> ParityReport:
         raise InputError(f"no such file: {path}", _HINT) from None
     except (ValueError, RecursionError) as error:  # no JSON, no UTF-8
         raise InputError(f"{path} is not JSON: {error}", _HINT) from None
+    if isinstance(data, dict) and data.get("kind") == "matrix":
+        raise InputError(f"{path} is the report of a matrix", "name the result of one of its jobs, results/ID.json")
+    if isinstance(data, dict) and isinstance(data.get("report"), dict):  # a job's result, what demo --json prints
+        data = data["report"]
     if not isinstance(data, dict) or "schema_version" not in data:
         raise InputError(f"{path} is not a parity report: it has no schema_version", _HINT)
     try:

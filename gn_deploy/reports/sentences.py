@@ -4,8 +4,10 @@ from gn_deploy.parity.report import Confidence, ParityReport
 from gn_deploy.reports.summary import listed, percent, plural
 
 
-def confidence(sure: Confidence) -> str:
-    """How sure the verdict is over inputs like those drawn."""
+def confidence(sure: Confidence | None) -> str:
+    """How sure the verdict is over inputs like those drawn; "" when nothing is known."""
+    if sure is None:
+        return ""
     drawn = f"{plural(sure.violations, 'violation')} in {plural(sure.inputs, 'input')}"
     share = percent(sure.rate_below)
     claim = f"with {100 * sure.level:g} % confidence fewer than {share} of inputs like these break parity"

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.reports import causes
+from gn_deploy.reports import causes, sentences
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.summary import (
     GLYPHS,
@@ -27,23 +27,31 @@ from gn_deploy.reports.summary import (
     worst_rows,
 )
 
+_SHORT = 24  # letters of a name that are worth keeping together on 80 columns
+WIDE = 120  # columns from which every table has room for all it knows
 _STYLES = {Status.PASS: "green", Status.NOTRUN: "dim"} | dict.fromkeys(
     (Status.WARN, Status.UNSTABLE, Status.LOWPREC), "yellow"
 )
 
 
 def show(report: ParityReport, console: Console) -> None:
-    """Print the report; long site tables keep every broken site and say how many others held."""
+    """Print the report; long site tables keep every broken site and say how many others held.
+
+    On a narrow console tables keep what cannot be done without; report.html and ``--json`` have the rest.
+    """
+    wide = console.width >= WIDE
     console.print(_headline(report))
+    for sentence in filter(None, (sentences.confidence(report.confidence), sentences.accepted(report))):
+        console.print(Text(f"  {plain(sentence)}"))
     for where, status, why in problems(report):
         console.print(Text.assemble("  ", _status(status), "  ", (plain(where), "bold"), "  ", plain(why)))
-    console.print(_runtimes(report))
+    console.print(_runtimes(report, wide))
     if report.sites:
-        console.print(_sites(report, wide=console.width >= 120))
+        console.print(_sites(report, wide))
     if report.outputs:
         console.print(_outputs(report))
     if report.tasks:
-        console.print(_tasks(report))
+        console.print(_tasks(report, wide))
         for t in filter(lambda task: task.reason, report.tasks):
             console.print(Text.assemble("  ", (f"{plain(t.metric)} on {t.runtime}", "bold"), f"  {plain(t.reason)}"))
     for title, heading, told in (
@@ -62,12 +70,16 @@ def show(report: ParityReport, console: Console) -> None:
 
 
 def table(title: str, columns: Sequence[str], lines: Sequence[Sequence[RenderableType]]) -> Table:
-    """A calm table: a title, headings, no box; a heading that starts with ">" is aligned to the right."""
+    """A calm table: a title, headings, no box; a heading that starts with ">" is aligned to the right. What a line is
+    about, its first cell, is not broken while it is short."""
     made = Table(
         title=title, title_justify="left", title_style="bold", box=None, padding=(0, 2, 0, 0), header_style="dim"
     )
     for column in columns:
         made.add_column(column.lstrip(">"), justify="right" if column.startswith(">") else "left", overflow="fold")
+    names = [line[0] for line in lines if line and isinstance(line[0], str)]
+    if made.columns and max(map(len, names), default=0) <= _SHORT:
+        made.columns[0].no_wrap = True
     for line in lines:
         made.add_row(*(Text(plain(cell)) if isinstance(cell, str) else cell for cell in line))
     return made
@@ -92,7 +104,7 @@ def _status(status: Status) -> Text:
     return Text(f"{GLYPHS[status]} {status}", style=_STYLES.get(status, "red"))
 
 
-def _runtimes(report: ParityReport) -> Table:
+def _runtimes(report: ParityReport, wide: bool) -> Table:
     def line(verdict: RuntimeVerdict) -> list[RenderableType]:
         own = [v for v in report.sites if v.runtime == verdict.runtime and v.status is not Status.NOTRUN]
         peak = worst(own)
@@ -100,7 +112,7 @@ def _runtimes(report: ParityReport) -> Table:
         where = f"{place(peak)} ({peak.case})" if peak else verdict.reason
         return [
             verdict.runtime,
-            verdict.version or "–",
+            *([verdict.version or "–"] if wide else []),
             verdict.precision or "–",
             _status(verdict.status),
             held,
@@ -108,8 +120,9 @@ def _runtimes(report: ParityReport) -> Table:
             where,
         ]
 
-    columns = ("runtime", "version", "precision", "verdict", ">GroupNorms held", ">worst err/bound", "where")
-    return table("\nRuntimes", columns, [line(v) for v in report.runtimes])
+    full = ("runtime", "version", "precision", "verdict", ">GroupNorms held", ">worst err/bound", "where")
+    short = ("runtime", "precision", "verdict", ">held", ">err/bound", "where")
+    return table("\nRuntimes", full if wide else short, [line(v) for v in report.runtimes])
 
 
 def _sites(report: ParityReport, wide: bool, limit: int = 24) -> Table:
@@ -151,7 +164,7 @@ def _outputs(report: ParityReport) -> Table:
     return table("\nEnd to end", ("output", "runtime", "verdict", ">noise ratio", ">max error", ""), lines)
 
 
-def _tasks(report: ParityReport) -> Table:
+def _tasks(report: ParityReport, wide: bool) -> Table:
     asked = any(t.allowed_drop == t.allowed_drop for t in report.tasks)  # not NaN
     alike = any(t.agreement == t.agreement for t in report.tasks)
 
@@ -162,10 +175,13 @@ def _tasks(report: ParityReport) -> Table:
         judged: list[RenderableType] = [show(-t.allowed_drop), _status(t.status)] if asked else []
         same = [percent(t.agreement), percent(t.agreement_lower), f"{t.certified} of {t.samples}"] if alike else []
         told = " to ".join(map(show, t.interval)) or "–"
-        values = [show(t.reference_value), show(t.value), show(t.difference), told]
-        return [t.runtime, t.metric, *values, *judged, *same]
+        values = [show(t.value), show(t.difference), told]
+        if wide:
+            return [t.runtime, t.metric, show(t.reference_value), *values, *judged, *same]
+        return [t.runtime, t.metric, *values, *judged[1:]]
 
     columns = ["runtime", "metric", ">reference", ">value", ">difference", ">95 % interval"]
     columns += [">allowed", "verdict"] if asked else []
     columns += [">agreement", ">at least", ">certified samples"] if alike else []
-    return table("\nTask", columns, [line(t) for t in report.tasks])
+    short = ["runtime", "metric", ">value", ">difference", ">95 % interval"] + ["verdict"] * asked
+    return table("\nTask", columns if wide else short, [line(t) for t in report.tasks])

@@ -218,5 +218,10 @@ def test_reading_says_what_is_wrong(tmp_path: Path, held: ParityReport) -> None:
     file.write_bytes(b"\xff\xfe\x00\xd8")
     with pytest.raises(InputError, match="is not JSON"):
         read(file)
+    file.write_text(json.dumps({"kind": "matrix", "schema_version": 1}))
+    with pytest.raises(InputError, match="report of a matrix"):
+        read(file)
+    file.write_text(json.dumps({"schema_version": 1, "job": "ab12", "report": good}))  # of a matrix, results/ID.json
+    assert read(file).to_dict() == good
     file.write_text(json.dumps(good))
     assert read(tmp_path).to_dict() == read(file).to_dict() == good

@@ -266,3 +266,12 @@ def test_characters_that_are_not_seen_are_shown_and_turn_nothing_round() -> None
     assert not set("\u202e\u2066\x1b\x00") & set(text)
     assert "norm\N{REPLACEMENT CHARACTER}gpj.exe" in Page(text).words.replace("\n", "")
     assert "نموذج" in html.render(replace(base, title="نموذج"))  # letters of any script stay
+
+
+def test_the_noise_ratio_is_a_bar_with_its_two_limits(held: ParityReport) -> None:
+    text = html.render(replace(held, outputs=(replace(held.outputs[0], noise_ratio=10.0, status=Status.WARN),)))
+    [bar] = re.findall(r'<svg class="bar warn".*?</svg>', text[text.index('id="outputs"') :], re.DOTALL)
+    widths = [float(v) for v in re.findall(r'class="fill"[^>]*width="([\d.]+)"', bar)]
+    marks = [float(v) + 0.5 for v in re.findall(r'class="one" x="([\d.]+)"', bar)]
+    assert widths == [pytest.approx(50.0)]  # 10 in the middle of 0.1 to 1000
+    assert marks == pytest.approx([25 * (1 + math.log10(limit)) for limit in (4, 16)], abs=0.02)

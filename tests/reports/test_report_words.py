@@ -173,3 +173,27 @@ def test_a_groupnorm_that_nothing_vouches_for_is_named(held: ParityReport) -> No
     assert "nothing vouches for 1 of them" in summary.headline(blind)
     assert "down.1.norm2: no counterpart" in shown(blind)
     assert any("neither in itself nor through an output" in why for _, _, why in summary.problems(blind))
+
+
+def test_a_narrow_console_keeps_names_whole(full: ParityReport) -> None:
+    lines = shown(full, width=80).splitlines()
+    told = lines[: next(i for i, line in enumerate(lines) if line.startswith("Next:"))]  # commands are never broken
+    assert all(len(line.rstrip()) <= 80 for line in told)
+    for name in ("onnxruntime ", "tensorrt-rtx ", "layer2.1.norm2 ", "-3.70 % to -0.93 %"):
+        assert any(name in line for line in lines), name
+    assert not any(line.startswith(("onnxruntim ", "tensorrt-r ")) for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_how_sure_it_is_and_what_was_accepted_stand_below_the_verdict(width: int, full: ParityReport) -> None:
+    head = " ".join(shown(full, width)[:600].split())
+    assert "fewer than 1.00 % of inputs like these break parity; settled, the rate asked for is reached." in head
+    assert "Taken for held, as asked: lowprec (not met) and unstable (once)." in head
+    assert "unstable layer2.1.norm2" not in head  # accepted, so no problem
+
+
+def test_what_was_accepted_breaks_nothing(broken: ParityReport) -> None:
+    lax = replace(broken, accepted=(Status.FAIL, Status.NAN, Status.UNSTABLE), unpaired=())
+    assert [where for where, _, _ in summary.problems(lax)] == ["tensorrt"]
+    assert "0 of" not in summary.headline(lax)
+    assert "something else broke" in summary.headline(lax)

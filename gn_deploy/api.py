@@ -249,6 +249,7 @@ def compare(
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
+    from gn_deploy.diagnosis.explain import explain
     from gn_deploy.parity.cases import input_specs, model_cases
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
@@ -294,19 +295,15 @@ def compare(
         subjects = [Subject(name, name, candidate) for name in chosen]
         tasks = judge_asked(reference, subjects, task, runtime=reference_runtime, limits=limits, progress=progress)
         report = replace(report, tasks=tasks)
-    if not locate:
-        return report
-    from gn_deploy.diagnosis.deployed import deployed
-    from gn_deploy.diagnosis.diagnose import diagnose
-
     again = None if hasattr(given, "__next__") else own  # an iterator has been read to its end
-    cases = again or model_cases(input_specs(reference), dims=dims)
-    return diagnose(
+    return explain(
         report,
         reference,
         candidate,
-        cases,
-        deployed(chosen, limits),
+        lambda: again or model_cases(input_specs(reference), dims=dims),
+        chosen,
+        limits,
+        locate=locate,
         at_fault=blame,
         folder=None if repro is None else Path(repro),
         tell=_words(progress),

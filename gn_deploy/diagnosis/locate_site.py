@@ -44,12 +44,9 @@ def locate_site(
     float64, which blames what is written, then on the runtime. Else what the verdict itself says, at its output."""
     (tell or (lambda _: None))(f"looking at {verdict.module or verdict.site} alone")
     fallback = _by_verdict(pair, verdict, runtime)
-    region = cut(b, [pair.input, *pair.operands.values()], [pair.output])
+    region = region_of(b, pair)
     try:
-        if is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
-            return fallback
-        case = _case(pair, verdict, region)
-        typed(region, case.feeds)
+        case = site_case(pair, verdict, region)
         written = _written(a, pair, region, case, asked)
         if written is not None:
             reason = pair.differs or "what is written there computes another function"
@@ -60,8 +57,18 @@ def locate_site(
         return fallback
 
 
-def _case(pair: Pair, verdict: SiteVerdict, region: "ir.Model") -> Case:
-    """One family in every group; the one on which the site is worst, "normal" when that was a case of the user's."""
+def region_of(candidate: "ir.Model", pair: Pair) -> "ir.Model":
+    """The site's nodes as a model."""
+    return cut(candidate, [pair.input, *pair.operands.values()], [pair.output])
+
+
+def site_case(pair: Pair, verdict: SiteVerdict, region: "ir.Model") -> Case:
+    """One family in every group: the one on which the site is worst, "normal" when that was a case of the user's.
+
+    Gives the inputs of ``region`` a type where the file does not. Raises GnDeployError when it needs other values.
+    """
+    if is_dynamic(pair.site.scale) or is_dynamic(pair.site.bias):
+        raise GnDeployError("scale or bias is only known at run time")
     spec = pair.spec
     family = verdict.case.rpartition(" ")[2]
     family = family if family in FAMILIES else "normal"
@@ -79,6 +86,7 @@ def _case(pair: Pair, verdict: SiteVerdict, region: "ir.Model") -> Case:
     others = shape_feeds(region, shape, known=list(feeds))
     if isinstance(others, str):
         raise GnDeployError(others)
+    typed(region, feeds | others)
     return Case(verdict.case, feeds | others, family, conditioned=True)
 
 

@@ -40,7 +40,7 @@ def appearance(actual: NDArray[np.generic], expected: F64, bound: F64 | float, *
     with np.errstate(all="ignore"):
         follows = _follows(a, expected, allowed) or _follows_in_part(a, expected, allowed, wrong)
         follows = follows or _channels(a, expected, allowed, channel_axis)
-        lower = "" if follows else _precision(a, expected, allowed)
+        lower = "" if follows else _steps(a - expected, wrong) or _precision(a, expected, allowed)
     where = _place(wrong, channel_axis)
     if follows or lower:
         return (follows or lower) + where
@@ -144,6 +144,19 @@ def _order(a: F64, r: F64, allowed: F64) -> NDArray[np.intp] | None:
             return None
         found[i] = match[0]
     return found if len(np.unique(found)) == len(found) else None
+
+
+def _steps(error: F64, wrong: NDArray[np.bool_]) -> str:
+    """Errors that are all whole multiples of one number, as where a number was rounded to another step."""
+    sizes = np.sort(np.abs(error[wrong]))
+    step = float(sizes[0])
+    if len(sizes) < _STORED or step <= 0 or sizes[-1] > 64 * step:  # 64: beyond, anything is near a multiple
+        return ""
+    whole = np.round(sizes / step)
+    if np.abs(sizes / step - whole).max() > 0.02:  # of a step: what rounding elsewhere adds
+        return ""
+    steps = "one step" if whole.max() == 1 else f"up to {int(whole.max())} steps"
+    return f"off by {steps} of {step:.3g} in {_share(wrong)}"
 
 
 def _precision(a: F64, r: F64, allowed: F64) -> str:

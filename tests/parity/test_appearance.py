@@ -56,6 +56,12 @@ def test_before_an_activation() -> None:
     assert appearance(RIGHT, right, BOUND) == "negative numbers are still there, as before a ReLU"
 
 
+def test_steps() -> None:
+    stepped = RIGHT.copy()
+    stepped[0, 1, ::3] += 0.03 * RNG.integers(1, 3, stepped[0, 1, ::3].shape)
+    assert said(stepped) == "off by up to 2 steps of 0.03 in 24 of 768 numbers (only sample 0 of 2, channel 1 of 6)"
+
+
 def test_places() -> None:
     border = RIGHT.copy()
     border[:, :, 0] += RNG.uniform(0.1, 1, border[:, :, 0].shape)

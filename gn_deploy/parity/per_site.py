@@ -17,6 +17,7 @@ from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.promise import Promise, coarser
 from gn_deploy.parity.report import Metrics, SiteVerdict
+from gn_deploy.parity.signature import ONE_PASS, Signs, signs, together
 from gn_deploy.parity.status import Status, worst
 from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
 from gn_deploy.spec import FLOAT_DTYPES, HALF_DTYPES, GroupNormSpec
@@ -40,6 +41,8 @@ class Evidence:
     """Of the gravest evidence only: see ``gather``."""
     lower: Lower = NOTHING
     """What lower precisions have to do with it, when it is outside the bound."""
+    signs: Signs | None = None
+    """The faults that explain its whole tensor, with one broken piece of evidence for each tensor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +116,15 @@ def judge_arrays(
         suspect = override is None and evidence.status in UNSURE
         return replace(evidence, lower=suspicion().of(rows)) if suspect else evidence
 
+    def signed(found: list[Evidence]) -> list[Evidence]:
+        at = next((i for i, evidence in enumerate(found) if evidence.status.broken), None)
+        if at is not None and x.size <= (SIGNED_TAPPED if hand is None else SIGNED):
+            found[at] = replace(found[at], signs=signs(x, y, spec, scale, bias, limits, around))
+        return found
+
     if hand is None:
         drawing = draw(inputs, answers, Bounds(*limit), dtype, range(len(inputs)), spec.num_groups)
-        return [replace(told(_evidence(case, y, limits, dtype, spec), slice(None)), drawing=drawing)]
+        return signed([replace(told(_evidence(case, y, limits, dtype, spec), slice(None)), drawing=drawing)])
     slot = GroupNormSpec(1, inputs.shape[1])
     at = {name: [i for i, held in enumerate(hand) if held == name] for name in hand}
     own = {name: Bounds(*(array[rows] for array in limit)) for name, rows in at.items()}
@@ -124,9 +133,12 @@ def judge_arrays(
     name = max(found, key=lambda name: _gravity(found[name]))
     drawing = draw(inputs[at[name]], answers[at[name]], own[name], dtype, at[name], spec.num_groups)
     found[name] = replace(found[name], drawing=drawing)
-    return list(found.values())
+    return signed(list(found.values()))
 
 
+SIGNED, SIGNED_TAPPED = 1 << 18, 1 << 16
+"""Elements of a probe and of a tapped value up to which faults are tried: sixty GroupNorms in float64, half a second
+and, for the many values of a network, a tenth."""
 UNSURE = (Status.FAIL, Status.NAN, Status.UNSTABLE)
 """What a lower precision may look like."""
 
@@ -184,7 +196,16 @@ def verdict(
         histogram=chief.drawing.histogram if chief and chief.drawing else (),
         group=chief.drawing.group if chief and chief.drawing else None,
         precision=precision,
+        looks_like=_looks_like(status, precision, evidence),
     )
+
+
+def _looks_like(status: Status, precision: str, evidence: Sequence[Evidence]) -> str:
+    if status is Status.LOWPREC:
+        return f"rounding to {precision}" if precision else ""
+    if status is Status.UNSTABLE:
+        return ONE_PASS
+    return together([e.signs for e in evidence if e.signs is not None and e.status.broken])
 
 
 def channels(parameter: "Parameter | None", spec: GroupNormSpec, value: Array | None = None) -> Array | None:

@@ -76,9 +76,9 @@ def signs(
 
     for epsilon in (*_EPSILONS, spec.epsilon * 10, spec.epsilon / 10, float(np.float16(spec.epsilon))):
         if epsilon != spec.epsilon and (ratio := with_epsilon(epsilon)) <= 1:
-            found[f"epsilon {epsilon:.3g}"] = f"epsilon {epsilon:.3g} instead of {spec.epsilon:.3g}", ratio
+            found[f"epsilon {epsilon:.6g}"] = _other_epsilon(epsilon, spec.epsilon), ratio
     if not found and (best := _least(with_epsilon))[1] <= 1:
-        found["epsilon"] = f"epsilon {best[0]:.3g} instead of {spec.epsilon:.3g}", best[1]
+        found["epsilon"] = _other_epsilon(best[0], spec.epsilon), best[1]
     looks = appearance(y, limits.reference, limits.two_pass, channel_axis=spec.channel_axis)
     return Signs(found, looks)
 
@@ -122,6 +122,12 @@ class _Test:
             distance = np.where(special, np.where(same, 0.0, np.inf), np.abs(guess - self._y))
             ratios = np.where(np.isposinf(allowed) | np.isnan(allowed), 0.0, distance / allowed)
         return float(ratios.max(initial=0.0))
+
+
+def _other_epsilon(found: float, right: float) -> str:
+    if found == float(np.float16(right)):
+        return f"epsilon rounded to float16, {found:.6g} instead of {right:.6g}"
+    return f"epsilon {found:.3g} instead of {right:.3g}"
 
 
 def _least(ratio: Callable[[float], float]) -> tuple[float, float]:

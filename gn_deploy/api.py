@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from gn_deploy.forms.base import GroupNormSite, NearMiss
+    from gn_deploy.parity.confidence import Until
     from gn_deploy.parity.progress import Tell
     from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
@@ -203,7 +204,9 @@ def compare(
     runtimes: Sequence[str] | None = None,
     data: Any = None,
     limit: int | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, int | Sequence[int]] | None = None,
+    sizes: str | None = None,
+    until_confident: "bool | Until" = False,
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
@@ -228,7 +231,10 @@ def compare(
        written and not who runs it. One that is absent or fails is told in the report, which then has not held.
     3. ``data`` are inputs of your own, of which at most ``limit`` are used: the path of an .npz, .npy, Polygraphy .json
        or .pt file, of a folder of them or of ONNX test data, ``FILE.py:FUNCTION``, ``package.module:FUNCTION``, or
-       anything that gives dicts {input: array}. They are read one by one. ``dims`` are sizes of dynamic dimensions.
+       anything that gives dicts {input: array}. They are read one by one. Without any, inputs are drawn: ``dims`` gives
+       dynamic dimensions a size or several, ``sizes="auto"`` also tries one sample, another batch, odd sizes, 1 x 1.
+       A size that ``a`` itself refuses is told in ``notes``; one that only ``b`` refuses breaks parity.
+       ``until_confident`` (True, or an ``Until``) goes on with fresh inputs until the verdict is settled.
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
     5. ``progress`` is called with a ``Progress``, whose str is a line for people, before each step.
     6. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
@@ -250,9 +256,11 @@ def compare(
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
     from gn_deploy.diagnosis.explain import explain
-    from gn_deploy.parity.cases import input_specs, model_cases
+    from gn_deploy.parity.cases import input_specs
+    from gn_deploy.parity.confidence import Until
     from gn_deploy.parity.harness import REFERENCE_RUNTIME
     from gn_deploy.parity.harness import compare as compare_models
+    from gn_deploy.parity.sizes import drawn
     from gn_deploy.parity.sources.data import Data
     from gn_deploy.parity.subject import Subject
     from gn_deploy.parity.task.asked import asked, judge_asked
@@ -264,6 +272,10 @@ def compare(
     if data is None and limit is not None:
         raise InputError("a limit is for inputs of your own, and none were given", "give data as well")
     locate = locate or blame or repro is not None
+    if data is not None and (dims or sizes):
+        raise InputError("inputs of your own have the sizes they have", "leave out the sizes, or the data")
+    if (until_confident or sizes) and not network:
+        raise InputError("sizes and confidence are of networks that run", "leave network=True (no --probes-only)")
     if locate and not network:
         raise InputError("a place is found by running the networks", "leave network=True (no --probes-only)")
     reference, candidate = _normalized(a), _normalized(b)
@@ -281,6 +293,8 @@ def compare(
         runtimes=chosen,
         cases=own,
         dims=dims,
+        sizes=sizes,
+        until=Until() if until_confident is True else until_confident or None,
         atol=atol,
         rtol=rtol,
         network=network,
@@ -295,12 +309,13 @@ def compare(
         subjects = [Subject(name, name, candidate) for name in chosen]
         tasks = judge_asked(reference, subjects, task, runtime=reference_runtime, limits=limits, progress=progress)
         report = replace(report, tasks=tasks)
+    usual = {name: size if isinstance(size, int) else size[0] for name, size in (dims or {}).items()}
     again = None if hasattr(given, "__next__") else own  # an iterator has been read to its end
     return explain(
         report,
         reference,
         candidate,
-        lambda: again or model_cases(input_specs(reference), dims=dims),
+        lambda: again or drawn(input_specs(reference), dims=usual),
         chosen,
         limits,
         locate=locate,

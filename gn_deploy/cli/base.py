@@ -124,10 +124,19 @@ def plain_line(text: str) -> str:
 
 def sized(text: str) -> tuple[str, int]:
     """("batch", 4) of "batch=4"."""
-    name, _, size = text.partition("=")
-    if not name or not size.isdecimal() or int(size) < 1:
+    name, sizes = tried(text)
+    if len(sizes) > 1:
         raise InputError(f"--dim {text} is not NAME=SIZE", "for example --dim batch=4")
-    return name, int(size)
+    return name, sizes[0]
+
+
+def tried(text: str) -> tuple[str, tuple[int, ...]]:
+    """("batch", (1, 4)) of "batch=1,4"."""
+    name, _, sizes = text.partition("=")
+    found = sizes.split(",")
+    if not name or not all(size.isdecimal() and int(size) > 0 for size in found):
+        raise InputError(f"--dim {text} is not NAME=SIZE or NAME=SIZE,SIZE", "for example --dim batch=4")
+    return name, tuple(map(int, found))
 
 
 def bytes_of(option: str, text: str) -> int | None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, sized, terminal
+from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, terminal, tried
 from gn_deploy.errors import InputError, UnavailableError
 
 BUILT_IN = "top-1, top-5, iou, psnr, ssim, cosine"
@@ -40,7 +40,26 @@ def parity(
     ] = None,
     dim: Annotated[
         list[str] | None,
-        typer.Option("--dim", metavar="NAME=SIZE", help="Size of a dynamic dimension; repeatable."),
+        typer.Option(
+            "--dim", metavar="NAME=SIZE,...", help="Size of a dynamic dimension, or several to try; repeatable."
+        ),
+    ] = None,
+    sizes: Annotated[
+        str | None,
+        typer.Option("--sizes", metavar="auto", help="Also try one sample, another batch, odd sizes, and 1 x 1."),
+    ] = None,
+    until_confident: Annotated[
+        bool, typer.Option("--until-confident", help="Go on with fresh inputs until the verdict is settled.")
+    ] = False,
+    confidence: Annotated[
+        float | None, typer.Option("--confidence", metavar="C", help="How sure --until-confident is. Default: 0.95.")
+    ] = None,
+    rate: Annotated[
+        float | None,
+        typer.Option("--rate", metavar="R", help="That fewer than this share of inputs break it. Default: 0.01."),
+    ] = None,
+    time_budget: Annotated[
+        float | None, typer.Option("--time-budget", metavar="SECONDS", help="Time for --until-confident to stop after.")
     ] = None,
     atol: Annotated[float | None, typer.Option(help="Absolute tolerance instead of the derived bound.")] = None,
     rtol: Annotated[float | None, typer.Option(help="Relative tolerance instead of the derived bound.")] = None,
@@ -105,7 +124,8 @@ def parity(
     from gn_deploy.reports.text import show
 
     console = terminal(json)
-    sizes = once("--dim", map(sized, dim or ()))
+    dims = once("--dim", map(tried, dim or ()))
+    until = _until(until_confident, level=confidence, rate=rate, seconds=time_budget)
     runtime = list(dict.fromkeys(runtime or ()))
     _require([*runtime, *filter(None, [reference_runtime])])
     if in_process and (time_limit is not None or memory_limit is not None):
@@ -123,7 +143,9 @@ def parity(
             runtimes=runtime,
             data=samples if data is None else data,
             limit=limit,
-            dims=sizes,
+            dims=dims,
+            sizes=sizes,
+            until_confident=until,
             atol=atol,
             rtol=rtol,
             network=not probes_only,
@@ -169,3 +191,12 @@ def _require(runtimes: Sequence[str]) -> None:
         probe = RUNTIMES.require(resolve(name)).probe()
         if not probe.run:
             raise UnavailableError(f"runtime '{name}' cannot run here: {probe.run.reason}")
+
+
+def _until(asked: bool, **options: float | None) -> Any:
+    from gn_deploy.parity.confidence import Until
+
+    given = {name: value for name, value in options.items() if value is not None}
+    if given and not asked:
+        raise InputError("--confidence, --rate and --time-budget are of --until-confident", "add it, or leave them out")
+    return Until(**given) if asked else False

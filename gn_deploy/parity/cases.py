@@ -1,8 +1,9 @@
 """Cases: whole-model inputs drawn from the families, and probes dealt over groups."""
 
+import itertools
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
@@ -16,7 +17,7 @@ from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "hands", "input_specs", "model_cases"]
+__all__ = ["FAMILIES", "Case", "InputSpec", "bind", "deal", "fresh_cases", "hands", "input_specs", "model_cases"]
 
 Array = NDArray[Any]
 IN_PLACE = ("normal", "offset", "constant", "small")
@@ -43,6 +44,8 @@ class Case:
     feeds: dict[str, Array]
     family: str
     conditioned: bool
+    size: str = ""
+    """Such as "batch=3" where sizes are tried out: one that the reference itself refuses is not the subject's fault."""
 
 
 def input_specs(model: "ir.Model") -> list[InputSpec]:
@@ -61,6 +64,7 @@ def input_specs(model: "ir.Model") -> list[InputSpec]:
 def bind(specs: Sequence[InputSpec], dims: Mapping[str, int] | None = None) -> list[InputSpec]:
     """Every dynamic dim becomes a number: the one given by name, else a default, equal for equal names."""
     chosen: dict[str, int] = dict(dims or {})
+    specs = named(specs)
     known = {d for s in specs for d in s.shape if isinstance(d, str)}
     if unknown := sorted(chosen.keys() - known):
         raise InputError(f"no input has a dim named '{unknown[0]}'", f"dynamic dims: {', '.join(sorted(known)) or '-'}")
@@ -69,19 +73,38 @@ def bind(specs: Sequence[InputSpec], dims: Mapping[str, int] | None = None) -> l
         shape = []
         for axis, dim in enumerate(spec.shape):
             default = DEFAULT_BATCH if axis == 0 and len(spec.shape) > 1 else DEFAULT_SIZE
-            shape.append(chosen.setdefault(dim, default) if isinstance(dim, str) else default if dim is None else dim)
+            shape.append(chosen.setdefault(dim, default) if isinstance(dim, str) else dim)
         bound.append(InputSpec(spec.name, spec.dtype, tuple(shape)))
     return bound
+
+
+def named(specs: Sequence[InputSpec]) -> list[InputSpec]:
+    """Dims of unknown size and no name get one, "input[axis]", by which a size can be given."""
+    return [
+        replace(s, shape=tuple(f"{s.name}[{axis}]" if d is None else d for axis, d in enumerate(s.shape)))
+        for s in specs
+    ]
 
 
 def model_cases(
     specs: Sequence[InputSpec], families: Iterable[str] = IN_PLACE, dims: Mapping[str, int] | None = None
 ) -> list[Case]:
     """One case per family. Integers (token ids, time steps) are 0 or 1 and booleans true: valid everywhere."""
-    return [
-        Case(name, {s.name: _fill(s, name) for s in bind(specs, dims)}, name, FAMILIES[name].conditioned)
-        for name in families
-    ]
+    return [_drawn(bind(specs, dims), name) for name in families]
+
+
+def fresh_cases(
+    specs: Sequence[InputSpec], families: Sequence[str] = IN_PLACE, dims: Mapping[str, int] | None = None
+) -> Iterator[Case]:
+    """The families in turn, without an end and never the same numbers twice; first those of ``model_cases``."""
+    bound = bind(specs, dims)
+    for turn in itertools.count():
+        for name in families:
+            yield replace(_drawn(bound, name, turn), name=f"{name} {turn + 1}")
+
+
+def _drawn(bound: Sequence[InputSpec], family: str, turn: int = 0) -> Case:
+    return Case(family, {s.name: _fill(s, family, turn) for s in bound}, family, FAMILIES[family].conditioned)
 
 
 def deal(shape: Sequence[int], spec: GroupNormSpec, seed: int = 0, *, dtype: str | None = None) -> list[Array]:
@@ -111,13 +134,13 @@ def hands(shape: Sequence[int], spec: GroupNormSpec) -> list[list[str]]:
     return [[names[(start + i) % len(names)] for i in range(slots)] for start in range(0, len(names), slots)]
 
 
-def _rng(name: str, seed: int = 0) -> np.random.Generator:
-    return np.random.default_rng([zlib.crc32(name.encode()), seed])
+def _rng(name: str, *seeds: int) -> np.random.Generator:
+    return np.random.default_rng([zlib.crc32(name.encode()), *seeds])
 
 
-def _fill(spec: InputSpec, name: str) -> Array:
+def _fill(spec: InputSpec, name: str, turn: int) -> Array:
     shape = tuple(int(d or 0) for d in spec.shape)
-    rng = _rng(name, zlib.crc32(spec.name.encode()))
+    rng = _rng(name, zlib.crc32(spec.name.encode()), *([turn] if turn else []))
     if spec.dtype not in FLOAT_DTYPES:
         return np.ones(shape, bool) if spec.dtype == "bool" else rng.integers(0, 2, shape).astype(spec.dtype)
     rows = shape[0] if len(shape) > 1 else 1

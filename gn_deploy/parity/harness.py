@@ -1,24 +1,25 @@
 """The comparison itself: one reference, any number of models on runtimes, one report."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from dataclasses import replace
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gn_deploy.errors import GnDeployError, InputError
-from gn_deploy.parity.cases import Case, input_specs, model_cases
+from gn_deploy.parity.cases import Case, input_specs
+from gn_deploy.parity.comparison import Comparison
+from gn_deploy.parity.confidence import Tally, Until
 from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.per_site import Override
-from gn_deploy.parity.progress import Progress, Tell
+from gn_deploy.parity.progress import Tell
 from gn_deploy.parity.report import ParityReport
-from gn_deploy.parity.status import acceptable
-from gn_deploy.parity.stream import batches
-from gn_deploy.parity.subject import Examination, Findings, Standard, Subject, find_sites
+from gn_deploy.parity.sizes import drawn
+from gn_deploy.parity.status import Status, acceptable
+from gn_deploy.parity.subject import Standard, Subject, find_sites
 from gn_deploy.runtimes import asked_precision
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ def compare(
     *,
     runtimes: Sequence[str] = (REFERENCE_RUNTIME,),
     cases: Iterable[Case] | None = None,
-    dims: Mapping[str, int] | None = None,
+    dims: Mapping[str, int | Sequence[int]] | None = None,
+    sizes: str | None = None,
+    until: Until | None = None,
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
@@ -53,21 +56,22 @@ def compare(
     """Whether ``b`` on each runtime computes what ``a`` means.
 
     ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Without ``cases`` (named by
-    a's inputs) families are drawn, dynamic dims taking the sizes in ``dims``. ``atol`` and ``rtol`` replace every
-    derived bound; ``accept`` names verdicts to be taken for held. ``network=False`` probes the GroupNorms and runs
-    neither network, for models too large to evaluate.
+    a's inputs) families are drawn at every combination of the sizes in ``dims``, or with ``sizes="auto"`` also at those
+    that find most; see ``sizes.drawn``. With ``until`` fresh inputs are drawn, or ``cases`` taken, until the verdict
+    is settled. ``atol`` and ``rtol`` replace every derived bound; ``accept`` names verdicts to be taken for held.
+    ``network=False`` probes the GroupNorms and runs neither network, for models too large to evaluate.
     With ``limits`` each runtime runs in a process of its own, which may take that much.
     Sites are found best in normalized models. Raises InputError when the models do not take and give the same things.
     """
     accepted = acceptable(accept)
     for name in runtimes:
         asked_precision(name)
-    match_inputs(a, input_specs(b))
+    match = match_inputs(a, input_specs(b))
     if len(a.graph.outputs) != len(b.graph.outputs):
         raise InputError(f"{names[0]} has {len(a.graph.outputs)} outputs, {names[1]} has {len(b.graph.outputs)}")
     if network and cases is None:
-        cases = model_cases(input_specs(a), dims=dims)
-    report = judge(
+        cases = drawn(input_specs(a), list(match.values()), dims=dims, sizes=sizes, endless=until is not None)
+    return judge(
         a,
         find_sites(a),
         [Subject(name, name, b) for name in runtimes],
@@ -77,10 +81,11 @@ def compare(
         title=title,
         command=command,
         limits=limits,
+        until=until,
         override=None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0),
+        accepted=accepted,
         progress=progress,
     )
-    return replace(report, accepted=accepted)
 
 
 def judge(
@@ -96,6 +101,8 @@ def judge(
     command: str = "",
     override: Override | None = None,
     limits: "Limits | None" = None,
+    until: Until | None = None,
+    accepted: tuple[Status, ...] = (),
     progress: Tell | None = None,
 ) -> ParityReport:
     """Every subject against the reference's specs, parameters and float64 graph.
@@ -109,8 +116,8 @@ def judge(
     5. ``cases`` may be any stream, also one larger than memory: it is read once and a few cases are held at a time.
     6. With ``limits`` a runtime has a process of its own. A TorchModel that cannot
        be made again over there runs here.
+    7. With ``until`` no more cases are taken than it takes to settle the verdict; ``confidence`` says how sure it is.
     """
-    tell = progress or (lambda _: None)
     own: Session | None = None
     whole: EndToEnd | str = "only probes were asked for"
     if network:
@@ -120,9 +127,11 @@ def judge(
             whole = EndToEnd(reference, oracle)
         except GnDeployError as error:
             whole = f"no float64 oracle: {error.message}"
-    standard = Standard(reference, sites, network, whole, override, limits)
+    standard = Standard(reference, sites, network, whole, override, limits, accepted)
+    tally = Tally(until) if until is not None and network else None
+    comparison = Comparison(subjects, standard, progress or (lambda _: None), tally)
     try:
-        findings = _examine(subjects, cases if network else (), standard, tell)
+        findings = comparison.run(cases if network else ())
     finally:
         if isinstance(whole, EndToEnd):
             whole.close()
@@ -138,32 +147,10 @@ def judge(
         environment=_environment() | {f.runtime.runtime: f.runtime.version for f in findings if f.runtime.version},
         command=command,
         title=title,
+        notes=comparison.notes,
+        accepted=accepted,
+        confidence=None if tally is None else tally.confidence(),
     )
-
-
-def _examine(subjects: Sequence[Subject], cases: Iterable[Case], by: Standard, tell: Tell) -> list[Findings]:
-    """Every subject on every case. The stream is read once: while more is to come, all subjects stay open."""
-    total = len(cases) if isinstance(cases, Sized) else None
-    opened: list[Examination] = []
-    done = 0
-    try:
-        for batch, last in batches(cases):
-            for i, subject in enumerate(subjects):
-                tell(Progress(f"{subject.label}: judging {len(by.sites)} GroupNorm(s)", done, total))
-                if i == len(opened):
-                    opened.append(Examination(subject, by))
-                opened[i].take(batch, last=last)
-            if isinstance(by.whole, EndToEnd):
-                by.whole.forget()
-            done += len(batch)
-            del batch  # before the next one is read
-        for subject in subjects[len(opened) :]:  # there was no case
-            tell(Progress(f"{subject.label}: probing {len(by.sites)} GroupNorm(s)"))
-            opened.append(Examination(subject, by))
-        return [examination.finish() for examination in opened]
-    finally:
-        for examination in opened:
-            examination.close()
 
 
 def _environment() -> dict[str, str]:

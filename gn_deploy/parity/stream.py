@@ -9,13 +9,16 @@ BATCH = 16  # cases judged together: enough that a network with many GroupNorms 
 BATCH_BYTES = 1 << 26  # of their inputs; the answers and the tapped values of a batch are held beside them
 
 
-def batches(cases: Iterable[Case]) -> Iterator[tuple[list[Case], bool]]:
-    """Small batches, and whether it is the last one; no more than one batch and one case are held at once."""
+def batches(cases: Iterable[Case], most: int | None = None) -> Iterator[tuple[list[Case], bool]]:
+    """Batches of ``most`` cases (BATCH) or fewer, each with whether it is the last one.
+
+    No more than one batch and one case are held at once.
+    """
     batch: list[Case] = []
     held = 0
     for case in _distinct(cases):
         size = sum(array.nbytes for array in case.feeds.values())
-        if batch and (len(batch) == BATCH or held + size > BATCH_BYTES):
+        if batch and (len(batch) == (most or BATCH) or held + size > BATCH_BYTES):
             yield batch, False
             batch, held = [], 0
         batch.append(case)

@@ -68,6 +68,8 @@ class Standard:
     override: Override | None
     limits: "Limits | None" = None
     """Of the process that a runtime runs in; None for this one."""
+    accepted: tuple[Status, ...] = ()
+    """Verdicts that the user takes for held."""
 
 
 @dataclass(slots=True)
@@ -96,6 +98,8 @@ class Examination:
         self._session: Any = None
         self._taps = Taps()
         self._ended = ""
+        self._refused: dict[str, str] = {}
+        """Sizes that the reference takes and the subject does not -> what it said."""
         self._seconds = 0.0
         entry = RUNTIMES.get(resolve(subject.runtime))
         if isinstance(entry, Unavailable):
@@ -119,7 +123,24 @@ class Examination:
         broken = self._guarded(lambda: self._take(cases))
         if last:
             self.close()
-        return set() if broken is None else broken
+        if broken is None:
+            return {cases[0].name} if self._found.runtime.status.broken else set()
+        return broken
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes no more cases: the runtime is absent or has failed."""
+        return bool(self._ended)
+
+    @property
+    def broken(self) -> bool:
+        """Whether anything is broken by now, a probe or the runtime itself included."""
+        told = [self._found.runtime.status, *(v.status for v in self._outputs.values())]
+        told += [e.status for evidence in self._evidence.values() for e in settled(evidence, self._promise)[0]]
+        return bool(self._refused) or any(map(self._breaks, told))
+
+    def _breaks(self, status: Status) -> bool:
+        return status.broken and status not in self._by.accepted
 
     def finish(self) -> Findings:
         """Everything that was found; the subject is closed."""
@@ -140,6 +161,9 @@ class Examination:
         found.unpaired += [f"{s.name}: {why}" for s, why in self._pairing.unpaired]
         status = worst([v.status for v in found.sites] + [v.status for v in found.outputs])
         reason = "nothing could be judged" if status is Status.NOTRUN else ""
+        if self._refused:
+            status = worst((status, Status.CRASH))
+            reason = "; ".join(f"it does not take {size}: {why}" for size, why in self._refused.items())
         taps, seconds = self._taps.proof, self._seconds
         found.runtime = replace(found.runtime, status=status, reason=reason, taps=taps, seconds=seconds)
         return found
@@ -218,10 +242,9 @@ class Examination:
     def _take(self, cases: Sequence[Case]) -> set[str]:
         import onnx_ir as ir
 
-        by, model, session = self._by, self.subject.model, self._session
-        assert session is not None, "cases are for networks that run"
-        fed = fed_to(by.reference, model, cases)
-        answers = _answers(session, fed)
+        by, model = self._by, self.subject.model
+        answers, fed = self._run(fed_to(by.reference, model, cases))
+        session = self._session
         more: Mapping[Pair, Sequence[Evidence]] = {}
         if isinstance(model, ir.Model):
             self._taps.compare_with(answers, fed, session)
@@ -231,15 +254,40 @@ class Examination:
             more = evidence_in_torch(self._pairing.pairs, session, fed, by.override, self._promise)
         for p, evidence in more.items():
             gather(self._evidence[p], evidence)
-        broken = {e.case for evidence in more.values() for e in evidence if e.status.broken}
-        lower = {settled(evidence, self._promise)[1] for evidence in self._evidence.values()}
-        lower = {*lower, self._promise.admitted} - {""}
-        for judged in _judge_outputs(self.subject, fed, answers, self._promise, sorted(lower), by):
+        broken = {c.name for c in cases if c.size in self._refused}
+        names, lower = {c.name for c in fed}, {self._promise.admitted}
+        for gathered in self._evidence.values():
+            told, precision = settled(gathered, self._promise)
+            lower.add(precision)
+            broken |= {e.case for e in told if e.case in names and self._breaks(e.status)}
+        for judged in _judge_outputs(self.subject, fed, answers, self._promise, sorted(lower - {""}), by):
             known = self._outputs.setdefault(judged.output, judged)
             self._outputs[judged.output] = max((known, judged), key=gravity)
-            if judged.status.broken:
+            if self._breaks(judged.status):
                 broken.add(judged.case)
         return broken
+
+    def _run(self, fed: Sequence[Case]) -> tuple[dict[str, dict[str, Array]], list[Case]]:
+        """The outputs on every case on which they are judged, and on others as far as memory goes; and the cases
+        without those of sizes that are tried out and that the subject refuses."""
+        answers: dict[str, dict[str, Array]] = {}
+        held = 0
+        for case in sorted(fed, key=lambda case: not case.conditioned):
+            if case.size in self._refused or not (case.conditioned or case.size or held < MAX_HELD):
+                continue
+            try:
+                answers[case.name] = self._session.run(case.feeds)
+            except TimeLimitExceeded:
+                raise
+            except RuntimeFailure as error:
+                if not case.size:
+                    raise
+                self._refused[case.size] = error.message
+                self._session.close()  # it may have died of it
+                self._session = self._runtime.open(self.subject.model)
+                continue
+            held += sum(array.nbytes for array in answers[case.name].values())
+        return answers, [case for case in fed if case.size not in self._refused]
 
 
 def find_sites(model: "ir.Model") -> "list[GroupNormSite]":
@@ -290,17 +338,6 @@ def _judge_outputs(
             judged = OutputVerdict(name, subject.label, Status.NOTRUN, reason=why)
         found.append(judged)
     return found
-
-
-def _answers(session: Any, cases: Sequence[Case]) -> dict[str, dict[str, Array]]:
-    """The outputs on every case on which they are judged, and on others as far as memory goes."""
-    answers: dict[str, dict[str, Array]] = {}
-    held = 0
-    for case in sorted(cases, key=lambda case: not case.conditioned):
-        if case.conditioned or held < MAX_HELD:
-            answers[case.name] = session.run(case.feeds)
-            held += sum(array.nbytes for array in answers[case.name].values())
-    return answers
 
 
 def _float_dtypes(model: Any) -> tuple[str, ...]:

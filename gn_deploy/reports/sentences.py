@@ -1,18 +1,22 @@
 """What stands beside a verdict, one sentence each: how sure it is, and what was taken for held."""
 
 from gn_deploy.parity.report import Confidence, ParityReport
-from gn_deploy.reports.summary import listed, percent, plural
+from gn_deploy.reports.summary import listed, plural
 
 
 def confidence(sure: Confidence | None) -> str:
     """How sure the verdict is over inputs like those drawn; "" when nothing is known."""
     if sure is None:
         return ""
-    drawn = f"{plural(sure.violations, 'violation')} in {plural(sure.inputs, 'input')}"
-    share = percent(sure.rate_below)
-    claim = f"with {100 * sure.level:g} % confidence fewer than {share} of inputs like these break parity"
-    state = "settled" if sure.settled else "not settled yet"
-    return f"{drawn}: {claim}; {state}{f', {sure.reason}' if sure.reason else ''}."
+    over = plural(sure.inputs, "input")
+    because = f" ({sure.reason})" if sure.reason else ""
+    if not sure.inputs:
+        return f"Not settled: no input was judged{because}."
+    share = f"{100 * sure.rate_below:.3g} %"
+    claim = f"with {100 * sure.level:g} % confidence fewer than {share} of inputs like these break it"
+    if sure.violations:
+        return f"Broken on {sure.violations} of {over}{because}."
+    return f"Held on {over}: {claim}." if sure.settled else f"Not settled{because}. Held on {over}: {claim}."
 
 
 def accepted(report: ParityReport) -> str:

@@ -65,21 +65,21 @@ def test_every_source_is_judged(source: str, here: Cli, saved: Saved, folder: Pa
     if source == "feeds.json":  # its arrays are (N, 4, 3, 2)
         for name, options in (("m.onnx", {}), ("wrong.onnx", {"epsilon": 1e-2})):
             saved(name, size=(3, 2), **options)
-    right = here("parity", "m.onnx", "m.onnx", "--data", source, "--json")
+    right = here("parity", "--in-process", "m.onnx", "m.onnx", "--data", source, "--json")
     assert right.code == 0, right.err
     own = [name for name in right.document["sites"][0]["cases"] if not name.startswith("probe")]
     count = {"loader.py": 3, "loader.py:tuples": 3, "loader:tuples": 3, "cases.npz": 2, "folder": 2, "feeds.json": 2}
     assert len(own) == count.get(source, 1)
     assert right.document["outputs"][0]["status"] == "pass"
-    wrong = here("parity", "m.onnx", "wrong.onnx", "--data", source, "--json")
+    wrong = here("parity", "--in-process", "m.onnx", "wrong.onnx", "--data", source, "--json")
     assert wrong.code == 1
     assert all(wrong.document["sites"][0]["cases"][name] > 1 for name in own)
 
 
 def test_limit_and_notes(here: Cli, folder: Path) -> None:
-    ended = here("parity", "m.onnx", "m.onnx", "--data", "loader.py", "--limit", 2, "--json")
+    ended = here("parity", "--in-process", "m.onnx", "m.onnx", "--data", "loader.py", "--limit", 2, "--json")
     assert len([n for n in ended.document["sites"][0]["cases"] if n.startswith("load_data")]) == 2
-    told = here("parity", "m.onnx", "m.onnx", "--data", "other.npz")
+    told = here("parity", "--in-process", "m.onnx", "m.onnx", "--data", "other.npz")
     assert told.code == 0
     assert "note: other.npz: its only array 'picture' was taken for input 'x'" in told.err
 
@@ -98,6 +98,6 @@ WRONG = {
 
 @pytest.mark.parametrize("line", WRONG)
 def test_what_cannot_be_read_is_told(line: str, here: Cli, folder: Path) -> None:
-    message, hint = refused(here("parity", "m.onnx", "m.onnx", *shlex.split(line))).splitlines()
+    message, hint = refused(here("parity", "--in-process", "m.onnx", "m.onnx", *shlex.split(line))).splitlines()
     assert WRONG[line][0] in message
     assert WRONG[line][1] in hint

@@ -53,7 +53,7 @@ def test_any_report_is_a_page(found: ParityReport) -> None:
 @pytest.mark.parametrize(
     "expected",
     [
-        "0 violations in 299 inputs: with 95 % confidence fewer than 1.00 %",
+        "Held on 299 inputs: with 95 % confidence fewer than 1 %",
         "Taken for held, as asked: lowprec (not met) and unstable (once).",
         "looks like epsilon 1e-06 instead of 1e-05",
         "leaves the float64 oracle at /layer2/pad_output",

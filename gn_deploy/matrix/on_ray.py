@@ -53,6 +53,12 @@ class RayExecutor:
             raise InputError(
                 f"no Ray cluster at {address or 'this machine'}: {told}", "for example --address ray://head:10001"
             ) from None
+        if address is None and (heard := {node["NodeManagerAddress"] for node in ray.nodes()}) - {"127.0.0.1", "::1"}:
+            self.close()
+            raise InputError(
+                f"Ray would listen at {', '.join(sorted(heard))}, open to the network, because it was imported before",
+                "start a cluster yourself and give its address, or import ray later",
+            )
         cpus = int(ray.cluster_resources().get("CPU", 0))
         if cpus < 1:
             raise InputError("the Ray cluster has no CPU to run a job on", "add nodes to it")

@@ -106,6 +106,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60) -> bool:
     return held
 
 
+@pytest.mark.slow
 def test_ctrl_c_then_kill_9_then_resume(cli: Cli, saved: Saved, tmp_path: Path) -> None:
     """Interrupted politely, then killed in the middle of a job, then finished: every job is there, once."""
     for i in range(3):

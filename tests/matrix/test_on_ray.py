@@ -7,7 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -40,7 +42,8 @@ def typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def ours() -> Iterator[Callable[[], list[str]]]:
     """Names of the processes that were started since, and are still there; none may be left at the end."""
-    pytest.importorskip("ray")
+    if find_spec("ray") is None:
+        pytest.skip("ray is not installed")
     before = {process.pid for process in psutil.process_iter()}
 
     def started() -> list[str]:
@@ -48,6 +51,8 @@ def ours() -> Iterator[Callable[[], list[str]]]:
         return [p.name() for p in mine if p.pid not in before and p.status() != psutil.STATUS_ZOMBIE]
 
     yield started
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
     for _ in range(100):
         if not any("ray" in name or "gcs" in name for name in started()):
             break
@@ -70,16 +75,18 @@ def hang(*_: object) -> None:
 
 
 def test_jobs_and_what_becomes_of_them(typed: Path, ours: Callable[[], list[str]], monkeypatch: Any) -> None:
-    import ray
-
-    asked = make_plan(["a.onnx"], ["ort-cpu", "onnx+native"], runtimes=["ort"], families=["normal"], data=["data"])
+    asked = make_plan(["a.onnx"], ["onnx+native"], runtimes=["ort"], families=["normal"], data=["data"])
     executor = RayExecutor(Limits(), jobs=2)
+    import ray  # not before: the executor says to it where to listen
+
     folder = Path(executor._folder.name)  # type: ignore[union-attr]
     assert executor.at_once == 2
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert {node["NodeManagerAddress"] for node in ray.nodes()} == {"127.0.0.1"}
     assert any("raylet" in name for name in ours())
-    heard = [c.laddr.ip for p in psutil.Process().children(recursive=True) for c in listening(p)]
+    heard = [
+        c.laddr.ip.removeprefix("::ffff:") for p in psutil.Process().children(recursive=True) for c in listening(p)
+    ]
     assert set(heard) == {"127.0.0.1"}
     outcome: dict[str, dict[str, Any]] = {}
 
@@ -103,8 +110,6 @@ def test_jobs_and_what_becomes_of_them(typed: Path, ours: Callable[[], list[str]
 
     report = run(asked, Path("m"), executor=Both(), jobs=2)
     assert [(job.target, job.case, job.status) for job in report.jobs] == [
-        ("ort-cpu", "normal", Status.PASS),
-        ("ort-cpu", "data", Status.PASS),
         ("onnx+native", "normal", Status.UNSTABLE),
         ("onnx+native", "data", Status.UNSTABLE),
     ]
@@ -121,12 +126,11 @@ def test_without_ray_or_without_an_answer(typed: Path, monkeypatch: pytest.Monke
         patch.setitem(sys.modules, "ray", None)
         with pytest.raises(UnavailableError, match="ray is not installed"):
             RayExecutor(Limits())
-    ray = pytest.importorskip("ray")
 
     def refuse(**_: object) -> None:
         raise ConnectionError("Ray Client failed to connect to head:10001")
 
-    monkeypatch.setattr(ray, "init", refuse)
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=refuse, shutdown=lambda: None))
     with pytest.raises(InputError, match="no Ray cluster at ray://head:10001: Ray Client failed"):
         RayExecutor(Limits(), address="ray://head:10001")
 

@@ -219,24 +219,7 @@ class Examination:
             self._pairing = Pairing((), tuple((s, why) for s in by.sites))
 
     def _keep_promise(self) -> None:
-        """What is opened and by what, so that it computes in what is promised."""
-        import onnx_ir as ir
-
-        subject, precision = self.subject, asked_precision(self.subject.runtime)
-        runtime = self._entry if self._by.limits is None else isolated(self._entry, self._by.limits)
-        self._runtime = runtime
-        if precision in getattr(self._entry, "precisions", ()):
-            self._runtime = Pinned(runtime, precision)
-        elif precision:
-            suffix = next((short for short, name in DTYPES.items() if name == precision), None)
-            if suffix is None or not isinstance(subject.model, ir.Model):
-                why = "an engine has its own precision" if suffix else f"it cannot be told to compute in {precision}"
-                raise InputError(f"{subject.runtime}: {why}", "leave the precision away")
-            from gn_deploy.passes.precision import convert
-
-            written = subject.model.clone()
-            convert(written, suffix)
-            self.subject, precision = replace(subject, model=written), ""
+        self.subject, self._runtime, precision = as_promised(self.subject, self._entry, self._by.limits)
         self._promise = Promise(precision, _float_dtypes(self.subject.model))
 
     def _take(self, cases: Sequence[Case]) -> set[str]:
@@ -288,6 +271,32 @@ class Examination:
                 continue
             held += sum(array.nbytes for array in answers[case.name].values())
         return answers, [case for case in fed if case.size not in self._refused]
+
+
+def as_promised(
+    subject: Subject, entry: "Runtime", limits: "Limits | None" = None
+) -> "tuple[Subject, Opener, str]":
+    """What is opened, by what, and in which precision ("": that of the model), so that it computes as promised.
+
+    Raises InputError when that cannot be had.
+    """
+    import onnx_ir as ir
+
+    precision = asked_precision(subject.runtime)
+    runtime = entry if limits is None else isolated(entry, limits)
+    if not precision:
+        return subject, runtime, ""
+    if precision in getattr(entry, "precisions", ()):
+        return subject, Pinned(runtime, precision), precision
+    suffix = next((short for short, name in DTYPES.items() if name == precision), None)
+    if suffix is None or not isinstance(subject.model, ir.Model):
+        why = "an engine has its own precision" if suffix else f"it cannot be told to compute in {precision}"
+        raise InputError(f"{subject.runtime}: {why}", "leave the precision away")
+    from gn_deploy.passes.precision import convert
+
+    written = subject.model.clone()
+    convert(written, suffix)
+    return replace(subject, model=written), runtime, ""
 
 
 def find_sites(model: "ir.Model") -> "list[GroupNormSite]":

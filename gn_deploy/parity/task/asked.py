@@ -10,17 +10,16 @@ from gn_deploy.parity.cases import input_specs
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.progress import Tell
 from gn_deploy.parity.report import TaskVerdict
+from gn_deploy.parity.subject import Subject, as_promised
 from gn_deploy.parity.task.labelled import LABELS, read_labelled
 from gn_deploy.parity.task.metric import find_metric
 from gn_deploy.parity.task.run import Task, judge_task
 from gn_deploy.parity.task.verdict import parse_drop
 from gn_deploy.runtimes import RUNTIMES, resolve
-from gn_deploy.runtimes.isolated import isolated
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.parity.subject import Subject
     from gn_deploy.parity.task.labelled import Array
     from gn_deploy.parity.task.metric import Metric
     from gn_deploy.runtimes.isolated import Limits
@@ -62,7 +61,7 @@ def asked(
 
 def judge_asked(
     reference: "ir.Model",
-    subjects: "Sequence[Subject]",
+    subjects: Sequence[Subject],
     task: Task,
     *,
     runtime: str | None = None,
@@ -73,8 +72,10 @@ def judge_asked(
     if runtime is None:
         session = open_oracle(reference)
     else:
-        entry = RUNTIMES.require(resolve(runtime))
-        session = (entry if limits is None else isolated(entry, limits)).open(reference)
+        subject, opener, _ = as_promised(
+            Subject("reference", runtime, reference), RUNTIMES.require(resolve(runtime)), limits
+        )
+        session = opener.open(subject.model)
     try:
         return judge_task(reference, session, subjects, task, limits=limits, progress=progress)
     finally:

@@ -11,18 +11,17 @@ from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.progress import Progress, Tell
 from gn_deploy.parity.report import TaskVerdict
 from gn_deploy.parity.status import Status
+from gn_deploy.parity.subject import Subject, as_promised
 from gn_deploy.parity.task.images import usual_range
 from gn_deploy.parity.task.labelled import Array, Labelled
 from gn_deploy.parity.task.metric import Metric
 from gn_deploy.parity.task.verdict import Tally, judged
 from gn_deploy.runtimes import RUNTIMES, resolve
 from gn_deploy.runtimes.base import TimeLimitExceeded
-from gn_deploy.runtimes.isolated import isolated
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.parity.subject import Subject
     from gn_deploy.runtimes.base import Session
     from gn_deploy.runtimes.isolated import Limits
 
@@ -52,7 +51,7 @@ class Task:
 class _Running:
     """One subject under way."""
 
-    subject: "Subject"
+    subject: Subject
     session: "Session | None"
     tally: Tally
     status: Status = Status.PASS
@@ -73,7 +72,7 @@ class _Running:
 def judge_task(
     reference: "ir.Model",
     oracle: "Session",
-    subjects: "Sequence[Subject]",
+    subjects: Sequence[Subject],
     task: Task,
     *,
     limits: "Limits | None" = None,
@@ -134,14 +133,15 @@ def _verdict(one: _Running, task: Task, name: str, standard: Tally) -> TaskVerdi
     return judged(one.subject.label, task.metric, name, standard, one.tally, allowed_drop=task.allowed_drop)
 
 
-def _opened(subject: "Subject", limits: "Limits | None") -> _Running:
+def _opened(subject: Subject, limits: "Limits | None") -> _Running:
     running = _Running(subject, None, Tally())
     try:
         runtime = RUNTIMES.require(resolve(subject.runtime))
         probe = runtime.probe()
         if not probe.run:
             raise UnavailableError(probe.run.reason)
-        running.session = (runtime if limits is None else isolated(runtime, limits)).open(subject.model)
+        running.subject, opener, _ = as_promised(subject, runtime, limits)
+        running.session = opener.open(running.subject.model)
     except InputError:
         raise
     except GnDeployError as error:

@@ -183,6 +183,19 @@ def test_a_function_sees_every_output() -> None:
     assert all(names == ["y", "z"] for names in seen)
 
 
+def test_a_precision_that_was_asked_for_is_what_runs() -> None:
+    def rounded(outputs: Any, labels: Any) -> Any:
+        return (outputs == outputs.astype(np.float16)).mean(1)
+
+    reference = network(0.3)
+    task = asked(reference, reference, metric=rounded, data={"x": X})
+    assert task is not None
+    subjects = [Subject(name, name, reference) for name in ("onnx-reference", "onnx-reference:fp16")]
+    plain, half = judge_asked(reference, subjects, task, runtime="onnx-reference:fp16")
+    assert plain.value < 0.5
+    assert (half.value, half.reference_value) == (1.0, 1.0)
+
+
 def test_a_runtime_that_fails_is_told() -> None:
     reference = network()
     task = asked(reference, None, metric="top-1", data={"x": X}, labels=TRUTH)

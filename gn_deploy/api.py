@@ -207,6 +207,7 @@ def compare(
     dims: Mapping[str, int | Sequence[int]] | None = None,
     sizes: str | None = None,
     until_confident: "bool | Until" = False,
+    redraw_affine: bool = False,
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
@@ -235,6 +236,8 @@ def compare(
        dynamic dimensions a size or several, ``sizes="auto"`` also tries one sample, another batch, odd sizes, 1 x 1.
        A size that ``a`` itself refuses is told in ``notes``; one that only ``b`` refuses breaks parity.
        ``until_confident`` (True, or an ``Until``) goes on with fresh inputs until the verdict is settled.
+       ``redraw_affine`` judges both models again with other scales and biases, equal in both, on copies: the 1 and 0 of
+       a network that was never trained hide that they are misplaced. Sites that could not be drawn are in ``notes``.
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
     5. ``progress`` is called with a ``Progress``, whose str is a line for people, before each step.
     6. ``network=False`` probes each GroupNorm alone and never runs the networks, for models too large to evaluate.
@@ -295,6 +298,7 @@ def compare(
         dims=dims,
         sizes=sizes,
         until=Until() if until_confident is True else until_confident or None,
+        redrawn=redraw_affine,
         atol=atol,
         rtol=rtol,
         network=network,

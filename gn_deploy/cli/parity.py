@@ -48,6 +48,9 @@ def parity(
         str | None,
         typer.Option("--sizes", metavar="auto", help="Also try one sample, another batch, odd sizes, and 1 x 1."),
     ] = None,
+    redraw_affine: Annotated[
+        bool, typer.Option("--redraw-affine", help="Judge again with scales and biases drawn anew, equal in A and B.")
+    ] = False,
     until_confident: Annotated[
         bool, typer.Option("--until-confident", help="Go on with fresh inputs until the verdict is settled.")
     ] = False,
@@ -146,6 +149,7 @@ def parity(
             dims=dims,
             sizes=sizes,
             until_confident=until,
+            redraw_affine=redraw_affine,
             atol=atol,
             rtol=rtol,
             network=not probes_only,

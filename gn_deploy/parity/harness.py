@@ -2,6 +2,7 @@
 
 import platform
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,12 @@ from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.per_site import Override
 from gn_deploy.parity.progress import Tell
+from gn_deploy.parity.redraw import redraw
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.parity.sizes import drawn
 from gn_deploy.parity.status import Status, acceptable
 from gn_deploy.parity.subject import Standard, Subject, find_sites
+from gn_deploy.parity.together import together
 from gn_deploy.runtimes import asked_precision
 
 if TYPE_CHECKING:
@@ -43,6 +46,7 @@ def compare(
     dims: Mapping[str, int | Sequence[int]] | None = None,
     sizes: str | None = None,
     until: Until | None = None,
+    redrawn: bool = False,
     atol: float | None = None,
     rtol: float | None = None,
     network: bool = True,
@@ -58,7 +62,8 @@ def compare(
     ``a`` gives the truth: its GroupNorms' specs and parameters, and its graph in float64. Without ``cases`` (named by
     a's inputs) families are drawn at every combination of the sizes in ``dims``, or with ``sizes="auto"`` also at those
     that find most; see ``sizes.drawn``. With ``until`` fresh inputs are drawn, or ``cases`` taken, until the verdict
-    is settled. ``atol`` and ``rtol`` replace every derived bound; ``accept`` names verdicts to be taken for held.
+    is settled. ``redrawn`` judges once more, on drawn inputs, with other scales and biases. ``atol`` and ``rtol``
+    replace every derived bound; ``accept`` names verdicts to be taken for held.
     ``network=False`` probes the GroupNorms and runs neither network, for models too large to evaluate.
     With ``limits`` each runtime runs in a process of its own, which may take that much.
     Sites are found best in normalized models. Raises InputError when the models do not take and give the same things.
@@ -71,21 +76,22 @@ def compare(
         raise InputError(f"{names[0]} has {len(a.graph.outputs)} outputs, {names[1]} has {len(b.graph.outputs)}")
     if network and cases is None:
         cases = drawn(input_specs(a), list(match.values()), dims=dims, sizes=sizes, endless=until is not None)
-    return judge(
-        a,
-        find_sites(a),
-        [Subject(name, name, b) for name in runtimes],
-        cases or (),
-        network=network,
-        names=names,
-        title=title,
-        command=command,
-        limits=limits,
-        until=until,
-        override=None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0),
-        accepted=accepted,
-        progress=progress,
-    )
+    override = None if atol is None and rtol is None else Override(atol or 0.0, rtol or 0.0)
+    options: dict[str, Any] = {
+        "network": network, "names": names, "title": title, "command": command, "limits": limits,
+        "override": override, "accepted": accepted, "progress": progress,
+    }  # fmt: skip
+    report = judge(a, find_sites(a), [Subject(name, name, b) for name in runtimes], cases or (), until=until, **options)
+    if not redrawn:
+        return report
+    anew = redraw(a, b)
+    notes = (*report.notes, *anew.notes)
+    if not anew.sites:
+        return replace(report, notes=notes)
+    again_on = drawn(input_specs(a), list(match.values()), dims=dims) if network else ()
+    subjects = [Subject(name, name, anew.candidate) for name in runtimes]
+    again = judge(anew.reference, find_sites(anew.reference), subjects, again_on, **options)
+    return replace(together(report, again, "redrawn"), notes=notes)
 
 
 def judge(

@@ -54,7 +54,9 @@ def _blame(b: Blame) -> list[str]:
 
 
 def _vote(v: Vote) -> list[str]:
-    if len(v.camps) == 1:
+    if not v.camps:
+        camps = "nobody to agree with"
+    elif len(v.camps) == 1:
         camps = f"{_and(v.camps[0])} agree"
     else:
         first, *others = (_and(camp) + (" alone" if len(camp) == 1 else "") for camp in v.camps)
@@ -75,4 +77,4 @@ def times(value: float) -> str:
 
 
 def _and(names: tuple[str, ...]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))

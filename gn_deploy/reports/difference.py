@@ -108,13 +108,14 @@ def _runtimes(a: ParityReport, b: ParityReport) -> Iterator[Change]:
 
 
 def _sites(a: ParityReport, b: ParityReport) -> Iterator[Change]:
-    names = _renamed(a.sites, b.sites)
+    names, both = _renamed(a.sites, b.sites), _in_both(a.sites, b.sites)
     for _, old, new in _pairs(a.sites, b.sites, lambda v: (names.get(v.site, v.site), v.runtime)):
         known = new or old
         assert known is not None
         place, told = summary.place(known), (_site(old), _site(new))
         if old is None or new is None:
-            yield Change("site", place, known.runtime, *told, _arrival(new))
+            if known.runtime in both or known.status.broken:
+                yield Change("site", place, known.runtime, *told, _arrival(new))
         elif old.status is not new.status:
             yield Change("site", place, known.runtime, *told, _graver(old.status, new.status))
         elif grown := _grown(summary.error(old), summary.error(new), new.status.broken):
@@ -122,12 +123,14 @@ def _sites(a: ParityReport, b: ParityReport) -> Iterator[Change]:
 
 
 def _outputs(a: ParityReport, b: ParityReport) -> Iterator[Change]:
+    both = _in_both(a.outputs, b.outputs)
     for _, old, new in _pairs(a.outputs, b.outputs, lambda v: (v.output, v.runtime)):
         known = new or old
         assert known is not None
         place, told = f"output {known.output}", (_output(old), _output(new))
         if old is None or new is None:
-            yield Change("output", place, known.runtime, *told, _arrival(new))
+            if known.runtime in both or known.status.broken:
+                yield Change("output", place, known.runtime, *told, _arrival(new))
         elif old.status is not new.status:
             yield Change("output", place, known.runtime, *told, _graver(old.status, new.status))
         elif grown := _grown(old.noise_ratio, new.noise_ratio, new.status.broken):
@@ -191,6 +194,11 @@ def _pairs(a: Sequence[T], b: Sequence[T], key: Callable[[T], Any]) -> Iterator[
     old, new = ({key(v): v for v in side} for side in (a, b))
     for name in dict.fromkeys([*old, *new]):
         yield name, old.get(name), new.get(name)
+
+
+def _in_both(a: "Sequence[SiteVerdict | OutputVerdict]", b: "Sequence[SiteVerdict | OutputVerdict]") -> set[str]:
+    """Runtimes of both; of one that came or went only what is broken is told place by place."""
+    return {v.runtime for v in a} & {v.runtime for v in b}
 
 
 def _renamed(a: Sequence[SiteVerdict], b: Sequence[SiteVerdict]) -> dict[str, str]:

@@ -151,8 +151,20 @@ def test_runtimes_versions_precision_and_packages(held: ParityReport) -> None:
         ("environment", "python", "3.11", "3.12", CHANGED),
     ]
     assert [c.direction for c in difference(after, held).changes if c.kind == "precision"] == [BETTER]
-    without = replace(held, runtimes=held.runtimes[1:])
-    assert only(held, without) == Change("runtime", "", "torch", "pass 2.13.0", "", CHANGED)
+    without = replace(
+        held,
+        runtimes=held.runtimes[1:],
+        sites=tuple(v for v in held.sites if v.runtime != "torch"),
+        outputs=held.outputs[1:],
+        tasks=held.tasks[1:],
+    )
+    gone = difference(held, without)
+    assert [(c.kind, c.runtime, c.after) for c in gone.changes] == [("runtime", "torch", ""), ("task", "torch", "")]
+    assert not gone.worse
+    back = difference(without, with_site(held, 0, status=Status.FAIL, metrics=metrics(9.0)))
+    told = [(c.kind, c.place) for c in back.changes if c.runtime == "torch"]
+    assert told == [("site", "layer1.0.norm1"), ("runtime", ""), ("task", "accuracy")]
+    assert back.worse
 
 
 def test_a_task_is_worse_when_its_verdict_is_or_its_interval_lies_below(held: ParityReport) -> None:

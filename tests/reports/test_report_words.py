@@ -5,6 +5,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from hypothesis import given
 from rich.console import Console
 
 from gn_deploy.parity.report import OutputVerdict, ParityReport
@@ -13,6 +14,7 @@ from gn_deploy.reports import summary, text
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.plots import Scale, families
 from tests.reports.conftest import metrics, site
+from tests.reports.strategies import QUICK, REPORTS
 
 
 def shown(report: ParityReport, width: int = 160) -> str:
@@ -187,7 +189,7 @@ def test_a_narrow_console_keeps_names_whole(full: ParityReport) -> None:
 @pytest.mark.parametrize("width", [80, 160])
 def test_how_sure_it_is_and_what_was_accepted_stand_below_the_verdict(width: int, full: ParityReport) -> None:
     head = " ".join(shown(full, width)[:600].split())
-    assert "fewer than 1.00 % of inputs like these break parity; settled, the rate asked for is reached." in head
+    assert "Held on 299 inputs: with 95 % confidence fewer than 1 % of inputs like these break it." in head
     assert "Taken for held, as asked: lowprec (not met) and unstable (once)." in head
     assert "unstable layer2.1.norm2" not in head  # accepted, so no problem
 
@@ -197,3 +199,10 @@ def test_what_was_accepted_breaks_nothing(broken: ParityReport) -> None:
     assert [where for where, _, _ in summary.problems(lax)] == ["tensorrt"]
     assert "0 of" not in summary.headline(lax)
     assert "something else broke" in summary.headline(lax)
+
+
+@QUICK
+@given(REPORTS)
+def test_any_report_can_be_printed(found: ParityReport) -> None:
+    for width in (80, 160):
+        assert f"Parity {found.verdict}." in shown(found, width)

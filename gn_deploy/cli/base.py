@@ -96,11 +96,13 @@ def once(option: str, pairs: "Iterable[tuple[str, T]]") -> "dict[str, T]":
 
 @contextmanager
 def bar(console: "Console", unit: str) -> "Iterator[Callable[[Progress], None]]":
-    """A bar with what is done, of how many, how many a second and how long it will take; on a terminal alone."""
+    """A bar with how many ``unit`` are done, of how many, how many a second and how long it will take; on a terminal
+    alone. Progress in other units changes the words beside it.
+    """
     if console.quiet or not console.is_terminal:
         yield lambda _: None
         return
-    from rich.progress import BarColumn, ProgressColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
     from rich.text import Text
 
@@ -108,12 +110,34 @@ def bar(console: "Console", unit: str) -> "Iterator[Callable[[Progress], None]]"
         def render(self, task: Any) -> Text:
             return Text(f"{task.speed:.3g}/s" if task.speed else "", style="dim")
 
-    count = TextColumn(f"{{task.completed:.0f}}/{{task.total:.0f}} {unit}")
-    words = TextColumn("{task.description}", markup=False)
-    columns = (BarColumn(24), count, Rate(), TextColumn("ETA"), TimeRemainingColumn(compact=True), words)
+    class Count(ProgressColumn):
+        def render(self, task: Any) -> Text:
+            whole = "" if task.total is None else f"/{task.total:.0f}"
+            return Text(f"{task.completed:.0f}{whole} {unit}" if task.completed or whole else "")
+
+    class Left(TimeRemainingColumn):
+        def render(self, task: Any) -> Text:
+            left = super().render(task)
+            return Text.assemble("ETA ", left) if task.total is not None and task.time_remaining is not None else Text()
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(24),
+        Count(),
+        Rate(),
+        Left(compact=True),
+    )
     with Bar(*columns, console=console, transient=True, speed_estimate_period=60) as shown:
-        task = shown.add_task("", total=None)
-        yield lambda step: shown.update(task, completed=step.done, total=step.total, description=plain_line(step.doing))
+        task = shown.add_task("reading", total=None)
+
+        def tell(step: "Progress") -> None:
+            if step.unit == unit:
+                shown.update(task, completed=step.done, total=step.total)
+            if step.doing:
+                shown.update(task, description=plain_line(step.doing))
+
+        yield tell
 
 
 def plain_line(text: str) -> str:

@@ -9,7 +9,18 @@ from typing import Annotated, Any
 
 import typer
 
-from gn_deploy.cli.base import MEMORY_LIMIT, Answer, Json, bytes_of, check_folder, once, save_report, terminal, tried
+from gn_deploy.cli.base import (
+    MEMORY_LIMIT,
+    Answer,
+    Json,
+    bar,
+    bytes_of,
+    check_folder,
+    once,
+    save_report,
+    terminal,
+    tried,
+)
 from gn_deploy.errors import InputError, UnavailableError
 
 BUILT_IN = "top-1, top-5, iou, psnr, ssim, cosine"
@@ -138,7 +149,7 @@ def parity(
         check_folder(report)
     if repro is not None:
         check_folder(repro)
-    with console.status("judging every GroupNorm") as status:
+    with bar(console, "GroupNorms") as progress:
         model, samples, known = _reference(reference, own_data=metric is not None and data is None)
         result = api.compare(
             model,
@@ -165,7 +176,7 @@ def parity(
             data_range=data_range,
             reference_runtime=reference_runtime,
             accept=accept or (),
-            progress=lambda step: status.update(str(step)),
+            progress=progress,
         )
     typed = shlex.join(["gn-deploy", *sys.argv[1:]])
     result = replace(result, reference=reference, candidate=str(candidate), command=typed)

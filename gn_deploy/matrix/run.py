@@ -187,4 +187,4 @@ class _Work:
 
     def _say(self, doing: str) -> None:
         total = len(self._jobs)
-        self._tell(Progress(doing, total - self.left(), total))
+        self._tell(Progress(doing, total - self.left(), total, "jobs"))

@@ -1,6 +1,6 @@
 """Every subject of a comparison on every case of a stream, which is read once."""
 
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Callable, Iterable, Sequence, Sized
 from dataclasses import replace
 from itertools import islice
 
@@ -26,6 +26,9 @@ class Comparison:
         self._opened: list[Examination] = []
         self._sizes: dict[str, str] = {}
         """Sizes that were tried -> why the reference does not take them, "" when it does."""
+        self._judged = 0
+        self._in_all: int | None = None
+        """GroupNorms to be judged, when that is known."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -41,6 +44,8 @@ class Comparison:
         if self._tally is not None:
             total, most = self._tally.until.needed, SETTLING_BATCH
             cases = islice(cases, total)
+        if total is not None:
+            self._in_all = len(self._subjects) * len(self._by.sites) * (total + 1)  # each by its probe, too
         done = 0
         try:
             for batch, last in batches(cases, most):
@@ -52,11 +57,19 @@ class Comparison:
                 del batch, taken  # before the next ones are read
             for subject in self._subjects[len(self._opened) :]:  # there was no case
                 self._tell(Progress(f"{subject.label}: probing {len(self._by.sites)} GroupNorm(s)"))
-                self._opened.append(Examination(subject, self._by))
+                self._opened.append(Examination(subject, self._by, self._counter(subject.label)))
             return [examination.finish() for examination in self._opened]
         finally:
             for examination in self._opened:
                 examination.close()
+
+    def _counter(self, label: str) -> Callable[[int], None]:
+        def count(more: int) -> None:
+            self._judged += more
+            done = self._judged if self._in_all is None else min(self._judged, self._in_all)  # taps may be tried twice
+            self._tell(Progress(label, done, self._in_all, "GroupNorms"))
+
+        return count
 
     def _take(self, cases: Sequence[Case], last: bool, progress: Progress) -> set[str]:
         """The names of the cases on which something broke on any subject."""
@@ -64,7 +77,7 @@ class Comparison:
         for i, subject in enumerate(self._subjects):
             self._tell(replace(progress, doing=f"{subject.label}: judging {len(self._by.sites)} GroupNorm(s)"))
             if i == len(self._opened):
-                self._opened.append(Examination(subject, self._by))
+                self._opened.append(Examination(subject, self._by, self._counter(subject.label)))
             broken |= self._opened[i].take(cases, last=last and self._tally is None)
         if isinstance(self._by.whole, EndToEnd):
             self._by.whole.forget()

@@ -117,6 +117,7 @@ def _tapped_run(
                         operands={name: _array(value, values) for name, value in pair.operands.items()},
                     ),
                 )  # fmt: skip
+                taps.judged(1)
     finally:
         if not chunks.only or (changed and divisible):
             taps.close()

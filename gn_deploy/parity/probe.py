@@ -1,7 +1,7 @@
 """GroupNorms cut out of a network and run alone on the families, all of them in one model where that can be."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -51,11 +51,13 @@ def probe(
     runtime: "Opener",
     override: Override | None = None,
     promise: Promise = Promise(),  # noqa: B008 -- immutable
+    judged: Callable[[int], None] = lambda _: None,
 ) -> dict[Pair, list[Evidence]]:
     """Each pair's region of ``model`` alone on the runtime, on the families dealt over its groups.
 
     NOTRUN with the reason where the region needs other values of the network, or its shape is only guessed and refused.
     Regions that do not touch share one model, so that a runtime compiles once; if it fails, each is tried alone.
+    ``judged`` is told how many more have been.
     """
     found: dict[Pair, list[Evidence]] = {}
     plans = []
@@ -70,6 +72,7 @@ def probe(
             found |= _run(batch, model, runtime, override, promise)
         except GnDeployError:
             found |= _one_by_one(batch, model, runtime, override, promise)
+        judged(len(batch))
     return found
 
 

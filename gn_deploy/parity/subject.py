@@ -89,14 +89,15 @@ class Examination:
     takes no more cases; InputError is the caller's.
     """
 
-    def __init__(self, subject: Subject, by: Standard) -> None:
-        self.subject, self._by = subject, by
+    def __init__(self, subject: Subject, by: Standard, judged: Callable[[int], None] = lambda _: None) -> None:
+        """``judged`` is told how many more GroupNorms have been, each by its probe and on every input."""
+        self.subject, self._by, self._judged = subject, by, judged
         self._found = Findings(RuntimeVerdict(subject.label, Status.NOTRUN), [], [], [])
         self._pairing = Pairing((), ())
         self._evidence: dict[Pair, list[Evidence]] = {}
         self._outputs: dict[str, OutputVerdict] = {}
         self._session: Any = None
-        self._taps = Taps()
+        self._taps = Taps(judged)
         self._ended = ""
         self._refused: dict[str, str] = {}
         """Sizes that the reference takes and the subject does not -> what it said."""
@@ -209,7 +210,8 @@ class Examination:
             self._found.runtime = replace(self._found.runtime, precision=self._session.precision, process=process)
         if isinstance(model, ir.Model):
             self._pairing = pair(by.reference, by.sites, model, find_sites(model))
-            self._evidence = probe(self._pairing.pairs, model, self._runtime, by.override, self._promise)
+            pairs, runtime = self._pairing.pairs, self._runtime
+            self._evidence = probe(pairs, model, runtime, by.override, self._promise, self._judged)
         elif isinstance(self._session, Listening):
             plain = tuple(Pair(s, s.bare.spec, s.bare.input, s.bare.output, "module", "module path") for s in by.sites)
             self._pairing = Pairing(plain, ())
@@ -235,6 +237,7 @@ class Examination:
             more = evidence_in_place(pairs, model, runtime, fed, by.override, self._taps, self._promise)
         elif isinstance(session, Listening):
             more = evidence_in_torch(self._pairing.pairs, session, fed, by.override, self._promise)
+            self._judged(len(more) * len(fed))
         for p, evidence in more.items():
             gather(self._evidence[p], evidence)
         broken = {c.name for c in cases if c.size in self._refused}

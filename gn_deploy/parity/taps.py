@@ -1,7 +1,7 @@
 """Taps on a running network: how many fit into memory at once, and the proof that they changed nothing."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +27,9 @@ class Taps:
        False, and nothing that its outputs do is put down to a tap.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, judged: Callable[[int], None] = lambda _: None) -> None:
+        """``judged`` is told how many more GroupNorms have been."""
+        self.judged = judged
         self.session: Session | None = None
         self._groups: list[list[Pair]] = []
         self._changed: set[Pair] = set()

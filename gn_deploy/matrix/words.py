@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that did not hold, and the cases that tell it."""
+    """One thing that did not hold, and the models and cases that tell it."""
 
-    model: str
     column: str
     status: Status
     reason: str
+    models: tuple[str, ...]
     cases: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """Where, in a few words."""
+        return f"{', '.join(self.models)} for {self.column}, {', '.join(self.cases)}"
 
 
 def title(report: MatrixReport) -> str:
@@ -41,13 +46,15 @@ def headline(report: MatrixReport) -> str:
 
 def problems(report: MatrixReport) -> list[Problem]:
     """Jobs that did not end with exit code 0, what tells the same once; the gravest first, else in order."""
-    alike: dict[tuple[str, str, Status, str], list[JobVerdict]] = {}
+    alike: dict[tuple[str, Status, str], list[JobVerdict]] = {}
     for job in report.jobs:
         if job.exit_code:
-            key = (job.model, column(report, job), job.status, reason(job))
-            alike.setdefault(key, []).append(job)
+            alike.setdefault((column(report, job), job.status, reason(job)), []).append(job)
     order = list(Status)
-    found = [Problem(*key, tuple(job.case for job in jobs)) for key, jobs in alike.items()]
+    found = [
+        Problem(*key, tuple(dict.fromkeys(j.model for j in jobs)), tuple(dict.fromkeys(j.case for j in jobs)))
+        for key, jobs in alike.items()
+    ]
     return sorted(found, key=lambda problem: -order.index(problem.status))
 
 
@@ -92,9 +99,10 @@ def show(report: MatrixReport, console: "Console") -> None:
     ]
     console.print(table("", ("model", *(at.label for at in report.columns)), lines))
     for problem in problems(report):
-        where = f"{problem.model} for {problem.column}, {', '.join(problem.cases)}"
         console.print(
-            Text.assemble("  ", _status(problem.status), "  ", (plain(where), "bold"), "  ", plain(problem.reason))
+            Text.assemble(
+                "  ", _status(problem.status), "  ", (plain(problem.place), "bold"), "  ", plain(problem.reason)
+            )
         )
 
 

@@ -39,7 +39,7 @@ def test_a_matrix_and_its_reports(here: Cli, saved: Saved, tmp_path: Path) -> No
     ended = here(*typed, "--out", "m")
     assert ended.code == 1, ended.err
     assert "✗ Parity broken. 2 models × 2 targets × 1 case: 2 unstable, 2 pass." in ended.err
-    assert "a.onnx for onnx+native on onnxruntime, normal" in ended.err
+    assert "a.onnx, b.onnx for onnx+native on onnxruntime, normal" in ended.err
     assert ended.out == ""
     again = here(*typed, "--out", "m", "--json")
     assert again.code == 1

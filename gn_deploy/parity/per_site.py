@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gn_deploy.forms.base import Parameter
 
 Array = NDArray[Any]
+KEPT = 1000  # cases of a site that a report tells of; 2000 are held before they are thinned out
 _POINTWISE = frozenset(("Add", "Sub", "Mul", "Div"))
 
 
@@ -144,8 +145,15 @@ UNSURE = (Status.FAIL, Status.NAN, Status.UNSTABLE)
 
 
 def gather(held: list[Evidence], more: Sequence[Evidence]) -> None:
-    """Add ``more`` to ``held``, of which only the gravest stays drawn: however many cases come, one drawing is kept."""
+    """Add ``more`` to ``held``, of which only the gravest stays drawn: however many cases come, one drawing is kept.
+
+    And of very many cases the gravest: a report of a million would be read by nobody.
+    """
     held.extend(more)
+    if len(held) > 2 * KEPT:
+        gravest_first = sorted(range(len(held)), key=lambda i: _gravity(held[i]), reverse=True)
+        left_out = set(gravest_first[KEPT:])
+        held[:] = [e for i, e in enumerate(held) if i not in left_out or e.status is Status.NOTRUN]
     drawn = [i for i, e in enumerate(held) if e.drawing is not None]
     gravest = max(drawn, key=lambda i: _gravity(held[i]), default=None)
     for i in drawn:

@@ -136,14 +136,14 @@ def _plan(pair: Pair, model: "ir.Model") -> _Plan | str:
 
 
 def _batches(plans: Sequence[_Plan], model: "ir.Model") -> Iterator[list[_Plan]]:
-    """Plans whose regions neither share an input nor read one another's; those with other inputs stay alone."""
+    """Plans whose regions share no input and read or give no other's; those with other inputs stay alone."""
     main = {v for node in model.graph for v in node.outputs}
     batch: list[_Plan] = []
     for plan in plans:
         if plan.others or plan.pair.operands or plan.pair.output not in main:
             yield [plan]
             continue
-        clash = any(plan.pair.input in other.reads or other.pair.input in plan.reads for other in batch)
+        clash = any(_touch(plan, other) or _touch(other, plan) for other in batch)
         if batch and (clash or sum(math.prod(p.shape) for p in [*batch, plan]) > MAX_ELEMENTS):
             yield batch
             batch = []
@@ -165,6 +165,11 @@ def _one_by_one(
         found[plan.pair] = _alone(plan, model, runtime, override, promise)
         late = next((e.reason for e in found[plan.pair] if e.status is Status.TIMEOUT), "")
     return found
+
+
+def _touch(plan: _Plan, other: _Plan) -> bool:
+    """Whether what is fed to ``plan`` is something that ``other`` reads or gives: then it would not be computed."""
+    return plan.pair.input in other.reads or plan.pair.input is other.pair.output
 
 
 def _alone(

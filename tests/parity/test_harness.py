@@ -14,6 +14,7 @@ from gn_deploy.parity import probe as probing
 from gn_deploy.parity import subject as subjects
 from gn_deploy.parity.cases import Case, input_specs, model_cases
 from gn_deploy.parity.end_to_end import EndToEnd, decisions
+from gn_deploy.parity.families import FAMILIES
 from gn_deploy.parity.harness import Subject, compare, judge
 from gn_deploy.parity.inputs import match_inputs
 from gn_deploy.parity.oracle import open_oracle, reference_runtime
@@ -22,7 +23,7 @@ from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.base import Array, Probe, RuntimeFailure, TimeLimitExceeded
 from gn_deploy.runtimes.isolated import Limits
 from gn_deploy.sites import find
-from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, alone, native, network, with_dynamic_scale
+from tests.parity.spellings import CHANNELS, GROUPS, RIGHT, Graph, alone, native, network, with_dynamic_scale
 
 
 class Broken:
@@ -256,3 +257,15 @@ def test_a_process_of_its_own_changes_no_number(limits: Limits | None) -> None:
     assert [v.process for v in there.runtimes] == (["shared", "own", "shared"] if limits is None else ["own"] * 3)
     assert there.sites == here.sites
     assert there.outputs == here.outputs
+
+
+def test_a_group_norm_right_behind_another_is_probed_on_its_own() -> None:
+    """One's output is the other's input: in one model with it, what is fed would be taken for what came out."""
+
+    def twice(g: Graph, x: str, y: str) -> None:
+        native(groups=1)(g, x, "between")
+        native(groups=4)(g, "between", y)
+
+    report = compare(alone(twice), alone(twice), network=False)
+    assert report.held, [v.reason for v in report.sites]
+    assert all(len(v.cases) == len(FAMILIES) for v in report.sites)

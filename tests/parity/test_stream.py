@@ -1,16 +1,21 @@
 """A stream of cases is read once, a few cases at a time, and says the same as the cases all at once."""
 
 import gc
+import tracemalloc
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from gn_deploy.parity import stream
-from gn_deploy.parity.cases import Case
+from gn_deploy.parity import per_site, stream
+from gn_deploy.parity.cases import Case, input_specs
 from gn_deploy.parity.harness import compare
 from gn_deploy.parity.progress import Progress
+from gn_deploy.parity.sources import fit
+from gn_deploy.parity.sources.data import Data
 from gn_deploy.parity.stream import batches
 from tests.parity.spellings import RIGHT, WRONG, native, network
 
@@ -80,3 +85,41 @@ def test_progress_tells_how_many_of_how_many() -> None:
     assert str(told[0]) == "onnx-reference: judging 2 GroupNorm(s) (0 of 2 inputs)"
     assert str(told[2]) == "onnx-reference: probing 2 GroupNorm(s)"
     assert str(Progress("judging", 7)) == "judging (7 inputs)"
+
+
+def test_of_very_many_cases_the_gravest_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(per_site, "KEPT", 20)
+    a, b = network(native()), network(native(epsilon=1.2e-5))
+    small = [replace(case, conditioned=False) for case in images(50)]
+    small[33] = replace(small[33], name="tiny", feeds={"x": small[33].feeds["x"] / 1000})
+    every, few = (compare(a, b, cases=small, atol=1e-3) for _ in "ab")
+    assert len(few.sites[0].cases) <= 40
+    assert few.sites[0].case == every.sites[0].case
+    assert few.sites[0].status is every.sites[0].status
+    worst = max(few.sites[0].cases.values())
+    assert few.sites[0].metrics is not None
+    assert worst == few.sites[0].metrics.error_over_bound
+
+
+@pytest.mark.slow
+def test_a_data_set_larger_than_what_may_be_held_is_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole way, from the file to the verdict: what Python and NumPy hold never comes near the data."""
+    monkeypatch.setattr(fit, "PIECE_BYTES", 1 << 17)
+    monkeypatch.setattr(stream, "BATCH_BYTES", 1 << 18)
+    x = np.random.default_rng(0).standard_normal((60_000, 3, 6, 6)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    size, count = x.nbytes, len(x)
+    del x
+    model = network(native())
+    data = Data(tmp_path / "x.npz", input_specs(model))
+    compare(model, model, cases=Data(tmp_path / "x.npz", input_specs(model), limit=2))  # imports and caches
+    tracemalloc.start()
+    try:
+        report = compare(model, network(RIGHT["instance norm"]), cases=data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert report.held
+    samples = [name for name in report.sites[0].cases if name.startswith("x[")]
+    assert samples[-1].endswith(f":{count}]")
+    assert peak < size / 1.5, "13 MB of a batch's working set, whatever the data's size; these are 26 MB"

@@ -4,7 +4,6 @@ import gc
 import tracemalloc
 import weakref
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +12,12 @@ import pytest
 from gn_deploy.parity import per_site, stream
 from gn_deploy.parity.cases import Case, input_specs
 from gn_deploy.parity.harness import compare
+from gn_deploy.parity.per_site import Evidence, gather
 from gn_deploy.parity.progress import Progress
+from gn_deploy.parity.report import Metrics
 from gn_deploy.parity.sources import fit
 from gn_deploy.parity.sources.data import Data
+from gn_deploy.parity.status import Status
 from gn_deploy.parity.stream import batches
 from tests.parity.spellings import RIGHT, WRONG, native, network
 
@@ -89,16 +91,17 @@ def test_progress_tells_how_many_of_how_many() -> None:
 
 def test_of_very_many_cases_the_gravest_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(per_site, "KEPT", 20)
-    a, b = network(native()), network(native(epsilon=1.2e-5))
-    small = [replace(case, conditioned=False) for case in images(50)]
-    small[33] = replace(small[33], name="tiny", feeds={"x": small[33].feeds["x"] / 1000})
-    every, few = (compare(a, b, cases=small, atol=1e-3) for _ in "ab")
-    assert len(few.sites[0].cases) <= 40
-    assert few.sites[0].case == every.sites[0].case
-    assert few.sites[0].status is every.sites[0].status
-    worst = max(few.sites[0].cases.values())
-    assert few.sites[0].metrics is not None
-    assert worst == few.sites[0].metrics.error_over_bound
+    held: list[Evidence] = []
+    for i in range(200):
+        status = {33: Status.FAIL, 44: Status.NOTRUN}.get(i, Status.PASS)
+        metrics = None if status is Status.NOTRUN else Metrics((37 * i % 200) / 200, 0.0, 0.0, 1.0, 0.0)
+        gather(held, [Evidence(str(i), status, metrics)])
+    assert len(held) <= 2 * 20 + 1
+    told = {e.case: e.metrics.error_over_bound for e in held if e.metrics}
+    assert {"33"} < told.keys()
+    assert max(told.values()) == 199 / 200
+    assert [e.case for e in held if e.status is Status.NOTRUN] == ["44"]
+    assert [int(e.case) for e in held] == sorted(int(e.case) for e in held)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from gn_deploy.parity.report import ParityReport as ParityReport
     from gn_deploy.passes.lower import LowerGroupNorm as LowerGroupNorm
     from gn_deploy.reference import group_norm as group_norm
+    from gn_deploy.rehearse import would_notice as would_notice
     from gn_deploy.spec import GroupNormSpec as GroupNormSpec
     from gn_deploy.targets import Target as Target
 
@@ -25,6 +26,7 @@ _PUBLIC = {
     "export": "api",
     "build": "api",
     "compare": "api",
+    "would_notice": "rehearse",
     "GnDeployError": "errors",
     "GroupNormSite": "forms.base",
     "GroupNormSpec": "spec",

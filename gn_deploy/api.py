@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from gn_deploy.forms.base import GroupNormSite, NearMiss
     from gn_deploy.parity.confidence import Until
+    from gn_deploy.parity.harness import After
     from gn_deploy.parity.progress import Tell
     from gn_deploy.parity.report import ParityReport
     from gn_deploy.passes.lower import SiteDecision
@@ -224,6 +225,7 @@ def compare(
     reference_runtime: str | None = None,
     accept: Sequence[str] = (),
     progress: "Tell | None" = None,
+    after: "After | None" = None,
 ) -> "ParityReport":
     """Whether ``b`` still computes what ``a`` does: every GroupNorm of ``a`` is judged in ``b`` on its own input.
 
@@ -255,6 +257,8 @@ def compare(
     10. A runtime's name may carry a precision, ``openvino:bf16``: it is opened in it, and judged by it. Without one the
         promise is what ``b`` is written in, and less is the verdict "lowprec".
     11. ``accept`` names verdicts that are taken for held: "lowprec", "unstable".
+
+    8. ``after`` is for what is done by the same standard once the comparison is made; ``would_notice`` uses it.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """
@@ -306,6 +310,7 @@ def compare(
         limits=limits,
         accept=accept,
         progress=progress,
+        after=after,
     )
     if own is not None:
         report = replace(report, notes=(*report.notes, *own.notes))

@@ -1,9 +1,11 @@
 """parity: run two models on every runtime and judge each GroupNorm against the float64 oracle."""
 
+import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,12 +130,29 @@ def parity(
         list[str] | None,
         typer.Option("--accept", metavar="VERDICT", help="Take lowprec or unstable for held; repeatable."),
     ] = None,
+    would_notice: Annotated[
+        bool,
+        typer.Option(
+            "--would-notice", help="Seed faults into copies of B, and say which this comparison would notice."
+        ),
+    ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option("--fault", metavar="NAME", help="With --would-notice: only this fault; repeatable. Default: all."),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option("--budget", metavar="SECONDS", help="With --would-notice: time to spend on it. Default: 600."),
+    ] = None,
     report: Annotated[
         Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
     ] = None,
     json: Json = False,
 ) -> Answer:
-    """Judge whether B computes what A computes. Exit code 0 when parity held, 1 when it broke."""
+    """Judge whether B computes what A computes. Exit code 0 when parity held, 1 when it broke.
+
+    With --would-notice also 1 when a fault that changes what a GroupNorm computes on this data goes unnoticed.
+    """
     from gn_deploy import api
     from gn_deploy.reports.text import show
 
@@ -147,11 +166,20 @@ def parity(
     memory = None if in_process else bytes_of("--memory-limit", memory_limit or MEMORY_LIMIT)
     if report is not None:
         check_folder(report)
+    compare: Callable[..., Any] = api.compare
+    if would_notice:
+        from gn_deploy.rehearse import would_notice as rehearsed
+
+        compare = partial(rehearsed, faults=fault, seconds=budget)
+    elif fault or budget is not None:
+        raise InputError("--fault and --budget belong to --would-notice", "add --would-notice")
+    if budget is not None and not 0 <= budget < math.inf:
+        raise InputError(f"--budget {budget:g} is no time", "seconds, for example --budget 60")
     if repro is not None:
         check_folder(repro)
     with bar(console, "GroupNorms") as progress:
         model, samples, known = _reference(reference, own_data=metric is not None and data is None)
-        result = api.compare(
+        result = compare(
             model,
             candidate,
             runtimes=runtime,

@@ -1,7 +1,7 @@
 """A clone of a model in which one GroupNorm computes one named fault, and nothing else is different."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from gn_deploy.decision import Rejected
 from gn_deploy.errors import InputError
+from gn_deploy.faults import FAULTS
 from gn_deploy.forms.base import GroupNormSite, Parameter
 from gn_deploy.graph.io import sort
 from gn_deploy.graph.provenance import stamp_node
@@ -38,11 +39,7 @@ def seed(model: ir.Model, site: GroupNormSite, fault: str | None) -> ir.Model | 
     clone = model.clone()
     if fault is None:
         return clone
-    spelling = SPELLINGS.get(fault)
-    if spelling is None:
-        near = difflib.get_close_matches(fault, SPELLINGS, n=1)
-        hint = f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(SPELLINGS)}"
-        raise InputError(f"no fault is called '{fault}'", hint)
+    spelling = SPELLINGS[named([fault])[0]]
     if site.invalid:
         return Rejected(site.invalid)
     if any(node.graph is site.graph for function in model.functions.values() for node in function):
@@ -65,6 +62,16 @@ def seed(model: ir.Model, site: GroupNormSite, fault: str | None) -> ir.Model | 
     if builder.stands_for:
         sort(clone)
     return clone
+
+
+def named(faults: Sequence[str] | None) -> tuple[str, ...]:
+    """The names themselves, all of them for None; InputError for one that no fault has."""
+    for fault in faults or ():
+        if fault not in SPELLINGS:
+            near = difflib.get_close_matches(fault, SPELLINGS, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"one of: {', '.join(SPELLINGS)}"
+            raise InputError(f"no fault is called '{fault}'", hint)
+    return tuple(FAULTS) if faults is None else tuple(dict.fromkeys(faults))
 
 
 def _twin(model: ir.Model, clone: ir.Model, site: GroupNormSite) -> GroupNormSite:

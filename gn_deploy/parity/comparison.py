@@ -10,7 +10,7 @@ from gn_deploy.parity.cases import Case
 from gn_deploy.parity.confidence import Tally
 from gn_deploy.parity.end_to_end import EndToEnd
 from gn_deploy.parity.progress import Progress, Tell
-from gn_deploy.parity.stream import batches
+from gn_deploy.parity.stream import BATCH, batches
 from gn_deploy.parity.subject import Examination, Findings, Standard, Subject
 from gn_deploy.runtimes.base import RuntimeFailure
 
@@ -21,8 +21,12 @@ class Comparison:
     """Subjects under one standard. While more cases are to come all of them stay open; the last batch closes each in
     turn, so that one batch never needs more than one."""
 
-    def __init__(self, subjects: Sequence[Subject], by: Standard, tell: Tell, tally: Tally | None = None) -> None:
-        self._subjects, self._by, self._tell, self._tally = subjects, by, tell, tally
+    def __init__(
+        self, subjects: Sequence[Subject], by: Standard, tell: Tell, tally: Tally | None = None, *, again: bool = False
+    ) -> None:
+        """With ``again`` the first cases are kept, and the oracle's answers to the last batch: needed again."""
+        self._subjects, self._by, self._tell, self._tally, self._again = subjects, by, tell, tally, again
+        self.kept: list[Case] = []
         self._opened: list[Examination] = []
         self._sizes: dict[str, str] = {}
         """Sizes that were tried -> why the reference does not take them, "" when it does."""
@@ -50,6 +54,7 @@ class Comparison:
         try:
             for batch, last in batches(cases, most):
                 taken = [case for case in batch if not self._refusal(case)]
+                self.kept += taken[: BATCH - len(self.kept)] if self._again else []
                 broken = self._take(taken, last, Progress("", done, total)) if taken else set()
                 done += len(batch)
                 if self._is_over(taken, broken):
@@ -79,7 +84,7 @@ class Comparison:
             if i == len(self._opened):
                 self._opened.append(Examination(subject, self._by, self._counter(subject.label)))
             broken |= self._opened[i].take(cases, last=last and self._tally is None)
-        if isinstance(self._by.whole, EndToEnd):
+        if isinstance(self._by.whole, EndToEnd) and not (self._again and last):
             self._by.whole.forget()
         return broken
 

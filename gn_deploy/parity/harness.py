@@ -1,8 +1,8 @@
 """The comparison itself: one reference, any number of models on runtimes, one report."""
 
 import platform
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +18,10 @@ from gn_deploy.parity.oracle import REFERENCE_RUNTIME, open_oracle
 from gn_deploy.parity.per_site import Override
 from gn_deploy.parity.progress import Tell
 from gn_deploy.parity.redraw import redraw
-from gn_deploy.parity.report import ParityReport
+from gn_deploy.parity.report import Noticed, ParityReport
 from gn_deploy.parity.sizes import drawn
 from gn_deploy.parity.status import Status, acceptable
-from gn_deploy.parity.subject import Standard, Subject, find_sites
+from gn_deploy.parity.subject import Findings, Standard, Subject, find_sites
 from gn_deploy.parity.together import together
 from gn_deploy.runtimes import asked_precision
 
@@ -35,6 +35,22 @@ if TYPE_CHECKING:
 __all__ = ["REFERENCE_RUNTIME", "Subject", "compare", "judge"]
 
 _PACKAGES = ("gn-deploy", "numpy", "onnx", "onnx_ir")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Compared:
+    """A comparison as it was made, for what is done after it by the same standard, whose oracle is still open."""
+
+    standard: Standard
+    subjects: Sequence[Subject]
+    cases: Sequence[Case]
+    """The first ones, as many as are held at once."""
+    findings: Sequence[Findings]
+    accepted: Collection[Status]
+    tell: Tell
+
+
+After = Callable[[Compared], tuple[Noticed, ...]]
 
 
 def compare(
@@ -56,6 +72,7 @@ def compare(
     accept: Sequence[str] = (),
     limits: "Limits | None" = None,
     progress: Tell | None = None,
+    after: After | None = None,
 ) -> ParityReport:
     """Whether ``b`` on each runtime computes what ``a`` means.
 
@@ -81,17 +98,19 @@ def compare(
         "network": network, "names": names, "title": title, "command": command, "limits": limits,
         "override": override, "accepted": accepted, "progress": progress,
     }  # fmt: skip
-    report = judge(a, find_sites(a), [Subject(name, name, b) for name in runtimes], cases or (), until=until, **options)
-    if not redrawn:
+    anew = redraw(a, b) if redrawn else None
+    plainly = None if anew and anew.sites else after  # what hides with plain parameters may show with others
+    subjects = [Subject(name, name, b) for name in runtimes]
+    report = judge(a, find_sites(a), subjects, cases or (), until=until, after=plainly, **options)
+    if anew is None:
         return report
-    anew = redraw(a, b)
     notes = (*report.notes, *anew.notes)
     if not anew.sites:
         return replace(report, notes=notes)
     again_on = drawn(input_specs(a), list(match.values()), dims=dims) if network else ()
     subjects = [Subject(name, name, anew.candidate) for name in runtimes]
-    again = judge(anew.reference, find_sites(anew.reference), subjects, again_on, **options)
-    return replace(together(report, again, "redrawn"), notes=notes)
+    again = judge(anew.reference, find_sites(anew.reference), subjects, again_on, after=after, **options)
+    return replace(together(report, again, "redrawn"), notes=notes, noticed=again.noticed)
 
 
 def judge(
@@ -110,6 +129,7 @@ def judge(
     until: Until | None = None,
     accepted: tuple[Status, ...] = (),
     progress: Tell | None = None,
+    after: After | None = None,
 ) -> ParityReport:
     """Every subject against the reference's specs, parameters and float64 graph.
 
@@ -123,6 +143,7 @@ def judge(
     6. With ``limits`` a runtime has a process of its own. A TorchModel that cannot
        be made again over there runs here.
     7. With ``until`` no more cases are taken than it takes to settle the verdict; ``confidence`` says how sure it is.
+    8. ``after`` is called before the oracle is closed; what it gives is ``noticed`` in the report.
     """
     own: Session | None = None
     whole: EndToEnd | str = "only probes were asked for"
@@ -135,9 +156,11 @@ def judge(
             whole = f"no float64 oracle: {error.message}"
     standard = Standard(reference, sites, network, whole, override, limits, accepted)
     tally = Tally(until) if until is not None and network else None
-    comparison = Comparison(subjects, standard, progress or (lambda _: None), tally)
+    comparison = Comparison(subjects, standard, progress or (lambda _: None), tally, again=after is not None)
     try:
         findings = comparison.run(cases if network else ())
+        done = Compared(standard, subjects, comparison.kept, findings, accepted, progress or (lambda _: None))
+        noticed = () if after is None else after(done)
     finally:
         if isinstance(whole, EndToEnd):
             whole.close()
@@ -155,6 +178,7 @@ def judge(
         title=title,
         notes=comparison.notes,
         accepted=accepted,
+        noticed=noticed,
         confidence=None if tally is None else tally.confidence(),
     )
 

@@ -70,6 +70,8 @@ class Standard:
     """Of the process that a runtime runs in; None for this one."""
     accepted: tuple[Status, ...] = ()
     """Verdicts that the user takes for held."""
+    known: "Callable[[Pair, str], bool] | None" = None
+    """Whether what "probe" or "in place" would say of a pair is known already: then it is not judged again."""
 
 
 @dataclass(slots=True)
@@ -211,7 +213,8 @@ class Examination:
         if isinstance(model, ir.Model):
             self._pairing = pair(by.reference, by.sites, model, find_sites(model))
             pairs, runtime = self._pairing.pairs, self._runtime
-            self._evidence = probe(pairs, model, runtime, by.override, self._promise, self._judged)
+            self._evidence = {p: [] for p in pairs}
+            self._evidence |= probe(self._unknown("probe"), model, runtime, by.override, self._promise, self._judged)
         elif isinstance(self._session, Listening):
             plain = tuple(Pair(s, s.bare.spec, s.bare.input, s.bare.output, "module", "module path") for s in by.sites)
             self._pairing = Pairing(plain, ())
@@ -224,6 +227,10 @@ class Examination:
         self.subject, self._runtime, precision = as_promised(self.subject, self._entry, self._by.limits)
         self._promise = Promise(precision, _float_dtypes(self.subject.model))
 
+    def _unknown(self, kind: str) -> list[Pair]:
+        known = self._by.known
+        return [p for p in self._pairing.pairs if known is None or not known(p, kind)]
+
     def _take(self, cases: Sequence[Case]) -> set[str]:
         import onnx_ir as ir
 
@@ -233,7 +240,7 @@ class Examination:
         more: Mapping[Pair, Sequence[Evidence]] = {}
         if isinstance(model, ir.Model):
             self._taps.compare_with(answers, fed, session)
-            pairs, runtime = self._pairing.pairs, self._runtime
+            pairs, runtime = self._unknown("in place"), self._runtime
             more = evidence_in_place(pairs, model, runtime, fed, by.override, self._taps, self._promise)
         elif isinstance(session, Listening):
             more = evidence_in_torch(self._pairing.pairs, session, fed, by.override, self._promise)

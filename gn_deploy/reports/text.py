@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from gn_deploy.parity.report import ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
+from gn_deploy.parity.report import Noticed, ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
 from gn_deploy.parity.status import Status
 from gn_deploy.reports import causes, sentences
 from gn_deploy.reports.advice import next_steps
@@ -61,6 +61,8 @@ def show(report: ParityReport, console: Console) -> None:
     ):
         if told:
             console.print(table(f"\n{title}", (heading, ""), [[about, _lines(said)] for about, said in told]))
+    if report.noticed:
+        _noticed(report, console)
     for left in report.unpaired:
         console.print(Text(f"not compared: {plain(left)}", style="yellow"))
     for note in report.notes:
@@ -185,3 +187,41 @@ def _tasks(report: ParityReport, wide: bool) -> Table:
     columns += [">agreement", ">at least", ">certified samples"] if alike else []
     short = ["runtime", "metric", ">value", ">difference", ">95 % interval"] + ["verdict"] * asked
     return table("\nTask", columns if wide else short, [line(t) for t in report.tasks])
+
+
+def _noticed(report: ParityReport, console: Console, names: int = 3) -> None:
+    """What went unnoticed, and what had no effect; the rest in a sentence."""
+    acting = [row for row in report.noticed if row.effective]
+    clear = [row for row in acting if row.named == row.effective]
+    absent = [row for row in report.noticed if not row.seeded]
+    heard = sum(row.noticed == row.effective for row in acting)
+    glyph, style = ("–", "bold") if not acting else ("✓", "bold green") if heard == len(acting) else ("✗", "bold red")
+    told = f"{heard} of {len(acting)} kinds of fault that change what is computed on this data were noticed."
+    if not acting:
+        told = "No fault that changes what is computed on this data could be tried."
+    console.print(Text.assemble((f"\n{glyph} Would it notice? ", style), told))
+
+    def line(row: Noticed) -> list[RenderableType]:
+        deaf = row.noticed < row.effective
+        missed = [*row.missed[:names], *([f"{len(row.missed) - names} more"] if len(row.missed) > names else [])]
+        return [
+            Text(f"{'✗' if deaf else '✓' if row.effective else '–'} {plain(row.fault)}", style="red" if deaf else ""),
+            *(str(n) for n in (row.seeded, row.effective, row.noticed, row.named)),
+            ", ".join(missed),
+            row.reason,
+        ]
+
+    rows = [row for row in report.noticed if row not in clear and row not in absent]
+    if rows:
+        rows.sort(key=lambda row: (row.noticed == row.effective, not row.effective))
+        columns = ("fault seeded", ">GroupNorms", ">effective", ">noticed", ">named", "missed in", "why")
+        console.print(table("", columns, list(map(line, rows))))
+    told = ", ".join(f"{row.fault} ({row.noticed})" for row in clear)
+    if clear:
+        console.print(Text(f"Noticed each time, and the right GroupNorm named (how often): {told}."))
+    if absent:
+        why: dict[str, list[str]] = {}
+        for row in absent:
+            why.setdefault(row.reason, []).append(row.fault)
+        told = "; ".join(f"{', '.join(faults)}: {reason}" for reason, faults in why.items())
+        console.print(Text(f"Not seeded. {plain(told)}.", style="dim"))

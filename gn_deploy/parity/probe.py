@@ -89,7 +89,7 @@ def probe_shapes(spec: GroupNormSpec, values: "Sequence[ir.Value]") -> list[tupl
     dims[spec.channel_axis] = spec.num_channels
     if None not in dims:
         return [tuple(dims)]
-    batch = max(2, -(-len(FAMILIES) // spec.num_groups))  # a slot for every family, so that one tensor does
+    batch = max(2, -(-len(FAMILIES) // (2 * spec.num_groups)))  # two tensors have a slot for every family
     shapes = []
     for more, spatial in enumerate(_SPATIAL.get(rank, ((2,) * (rank - 2), (3,) * (rank - 2)))):
         sizes = [batch + more, *spatial]

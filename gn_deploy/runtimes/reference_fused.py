@@ -42,7 +42,8 @@ class _Fused(OpRun):
             total = total + residual
         if self.op_domain == _MICROSOFT and rest[0] is not None:
             total = total + rest[0].reshape(along)
-        first = np.moveaxis(total, -1, 1) if last else total
+        # NumPy sums pairwise along memory only; on a strided view it adds one row after another
+        first = np.ascontiguousarray(np.moveaxis(total, -1, 1)) if last else total
         z, _, _ = standardized(first.reshape(first.shape[0], groups, -1), (2,), epsilon)
         y = np.moveaxis(z.reshape(first.shape), 1, -1) if last else z.reshape(first.shape)
         y = y * widened(scale).reshape(along) + widened(bias).reshape(along)

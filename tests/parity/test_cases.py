@@ -47,12 +47,15 @@ def test_special_families() -> None:
     assert np.isfinite(np.square(wide).sum(dtype=np.float32))
 
 
-@pytest.mark.parametrize(("shape", "groups"), [((1, 4, 5), 1), ((2, 8, 3), 2), ((4, 8, 3), 4), ((1, 8, 2), 3)])
+@pytest.mark.parametrize(
+    ("shape", "groups"), [((1, 4, 5), 1), ((2, 8, 3), 2), ((4, 8, 3), 4), ((1, 8, 2), 3), ((9, 8, 2), 4)]
+)
 def test_every_family_is_dealt(shape: tuple[int, ...], groups: int) -> None:
     spec = GroupNormSpec(groups, 8 if groups != 3 else 9)
     shape = (shape[0], spec.num_channels, *shape[2:])
     tensors, held = deal(shape, spec), hands(shape, spec)
     assert {name for hand in held for name in hand} == set(FAMILIES)
+    assert all(len(set(families)) > 1 for families in zip(*held, strict=True)), "a slot that saw one family only"
     for x, hand in zip(tensors, held, strict=True):
         assert x.shape == shape
         for row, name in zip(by_slot(x, spec), hand, strict=True):

@@ -1,5 +1,23 @@
-"""The result of a matrix as plain data: every job's verdict, models by columns, and the gravest exit code."""
+"""The result of a matrix as plain data: every job's verdict, models by columns, and the gravest exit code.
 
+report.json of a matrix (``schema_version`` 1)::
+
+    kind            str     "matrix", which a comparison's report.json has not
+    schema_version  int     raised when a field changes its meaning or goes away
+    verdict         str     "held" | "broken" | "open", when something could not be judged or is not finished
+    held            bool    whether the verdict is held
+    exit_code       int     of gn-deploy: the gravest of all jobs, in the order 0, 3, 2, 1, 70
+    models, cases   [str]   as they were typed
+    columns         [{target, runtime, version}]
+    jobs            [{job, model, target, runtime, version, case, status, exit_code, reason, attempt, rewritten, report,
+                      error_over_bound}]   job: name of the file in results/; attempt: 1, or more after --retry;
+                    rewritten: [] or [GroupNorms rewritten, GroupNorms]; report: null or a comparison's document
+    left            [str]   jobs without a result, in words
+    environment     {package: version}
+    command, title  str
+"""
+
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +27,7 @@ from gn_deploy.errors import ExitCode, InputError
 from gn_deploy.matrix.plan import Column, Job, Plan
 from gn_deploy.parity.plain import from_plain, to_plain
 from gn_deploy.parity.report import ParityReport
-from gn_deploy.parity.status import Status, worst
+from gn_deploy.parity.status import Status
 
 if TYPE_CHECKING:
     from gn_deploy.matrix.folder import Folder
@@ -24,6 +42,9 @@ GRAVITY = (
     ExitCode.BUG,
 )
 """Exit codes from harmless to grave: a broken verdict outweighs what could not be judged."""
+
+
+_SEVERITY = tuple(Status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,14 +128,12 @@ class MatrixReport:
 
     def cell(self, model: str, column: Column) -> Cell:
         done = self.of(model, column)
-        status = worst(job.status for job in done)
-        same = [job for job in done if job.status is status]
-        chief = max(same, key=lambda job: (job.exit_code, 0.0 if job.error != job.error else job.error), default=None)
-        error = max((job.error for job in done if job.error == job.error), default=float("nan"))
+        chief = max(done, key=_gravity, default=None)
+        error = max((job.error for job in done if not math.isnan(job.error)), default=math.nan)
         left = len(self.cases) - len(done)
         if chief is None:
             return Cell(Status.NOTRUN, error, "", "", 0, left)
-        return Cell(status, error, chief.case, chief.reason, len(done), left)
+        return Cell(chief.status, error, chief.case, chief.reason, len(done), left)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for strict JSON, as ``ParityReport.to_dict``; ``kind`` tells it from a comparison's."""
@@ -136,6 +155,15 @@ class MatrixReport:
             return from_plain(cls, data)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise InputError(f"not a matrix report: {type(error).__name__} {error}") from None
+
+
+def _gravity(job: JobVerdict) -> tuple[int, int, float]:
+    """By exit code, so that what could not be judged never hides behind a pass; then by status and error."""
+    return (
+        GRAVITY.index(ExitCode(job.exit_code)),
+        _SEVERITY.index(job.status),
+        0.0 if math.isnan(job.error) else job.error,
+    )
 
 
 def collected(plan: Plan, place: "Folder") -> MatrixReport:

@@ -105,6 +105,8 @@ def judge_arrays(
         "stores": stores,
         "input_dtype": unrounded,
     }
+    if options["arithmetic"] == "float64":  # ONNX keeps epsilon in an attribute of float32, also in such a model
+        options["epsilon_rounding"] = FORMATS["float32"].u
     if promise.asked == "tf32":
         options |= {"arithmetic": "tf32", "input_dtype": "tf32", "parameter_rounding": FORMATS["tf32"].u}
     limits = bounds(x, spec, scale, bias, **options, **around)

@@ -1,5 +1,7 @@
 """Two models compared end to end: right spellings hold, every wrong one is broken, and the site is named."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx_ir as ir
 import pytest
@@ -8,6 +10,8 @@ from gn_deploy.errors import InputError
 from gn_deploy.graph.normalize import normalize
 from gn_deploy.parity.harness import Subject, compare, judge
 from gn_deploy.parity.status import Status
+from gn_deploy.spec import GroupNormSpec
+from tests.forms.writing import affine, write
 from tests.parity import spellings
 from tests.parity.spellings import BIAS, CHANNELS, GROUPS, ONE_PASS, RIGHT, SCALE, WRONG, Graph, alone, native, network
 
@@ -130,3 +134,12 @@ def test_torch_modules_are_judged_by_module_path() -> None:
     assert {v.runtime: v.status for v in check().sites} == {"torch": Status.PASS, "np": Status.PASS}
     module[0].eps = 1e-3
     assert {v.runtime: v.status for v in check().sites}["torch"] is Status.FAIL
+
+
+@pytest.mark.parametrize("form", ["native", "instance_norm", "primitives"])
+def test_float64_is_judged_with_the_epsilon_that_a_file_can_hold(form: str) -> None:
+    """An attribute is float32, so epsilon is 1e-5 but for 2.5e-13; a tenth more is another epsilon."""
+    spec = GroupNormSpec(2, 4, 1e-5, 4, "float64", "float64")
+    model, wrong = (write(form, s, *affine(s, "both"), (2, 4, 3, 5), 21) for s in (spec, replace(spec, epsilon=1.1e-5)))
+    assert compare(model, model).held
+    assert [v.status for v in compare(model, wrong).sites] == [Status.FAIL]

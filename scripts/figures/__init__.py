@@ -1,8 +1,9 @@
 """The sections of tests/parity/README.md, one file each: ``section()`` measures and returns Markdown.
 
 A new one is a file NAME.py here and a pair of lines ``<!-- NAME -->``, ``<!-- end of NAME -->`` in the README, with
-its explanation in plain English before them; its docstring says how long it takes on two cores. Figures are rounded so far that they do not change from run to run, and
-``section()`` ends with ``versions(...)`` of the packages that they depend on.
+its explanation in plain English before them; the script's docstring says how long it takes. Figures are rounded so far
+that they do not change from run to run, and ``section()`` ends with ``versions(...)`` of the packages that they
+depend on.
 """
 
 from collections.abc import Sequence

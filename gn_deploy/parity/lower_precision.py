@@ -23,6 +23,7 @@ _DISTINCT = 8  # numbers: that so many float32 have thirteen zeros at their end 
 _SPREAD = 0.25  # of the elements: rounding moves nearly all, a stale or a changed one is alone
 _LEFT = 0.05  # of the squared error, after the fit: a function leaves rounding of the promised precision, 1e-6 and less
 _ROUGH = 0.3  # von Neumann's ratio (Ann. Math. Statist. 12, 1941) of sorted residuals: noise has 1, a function near 0
+NOISE = 2  # the rank of a mark that is a matter of degree
 _PICKED = 512  # elements for that: few enough that neighbours are many roundings apart
 
 
@@ -95,7 +96,7 @@ class Suspicion:
         unstable = classify(y, limits, dtype=self._dtype) is Status.UNSTABLE  # a slope and offset, so no rounding
         if far and not unstable and self._is_rounding(y, limits, rows):
             either = " or ".join(n for n in far if FORMATS[n].u == FORMATS[far[0]].u)
-            shows.append(Shown(2, far[0], f"the error is that of rounding to {either}, not of another function"))
+            shows.append(Shown(NOISE, far[0], f"the error is that of rounding to {either}, not of another function"))
         return Lower(explains, tuple(shows))
 
     def _apart(self, y: Array, limits: Bounds) -> float:

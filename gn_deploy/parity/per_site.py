@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
 from gn_deploy.parity.drawing import Drawing, draw
-from gn_deploy.parity.lower_precision import NOTHING, Lower, Suspicion
+from gn_deploy.parity.lower_precision import NOISE, NOTHING, Lower, Suspicion
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
@@ -142,6 +142,7 @@ def judge_arrays(
 SIGNED, SIGNED_TAPPED = 1 << 18, 1 << 16
 """Elements of a probe and of a tapped value up to which faults are tried: sixty GroupNorms in float64, half a second
 and, for the many values of a network, a tenth."""
+_OFTEN = 0.25  # of what is outside: noise of arithmetic is on most (12 of 15), a function looks rough on one by chance
 UNSURE = (Status.FAIL, Status.NAN, Status.UNSTABLE)
 """What a lower precision may look like."""
 
@@ -252,7 +253,10 @@ def settled(evidence: Sequence[Evidence], promise: Promise) -> tuple[list[Eviden
     """
     unsure = [e for e in evidence if e.status in UNSURE]
     common = [name for name in FORMATS if unsure and all(name in e.lower.explains for e in unsure)]
-    shown = [s for rank in range(3) for e in unsure for s in e.lower.shows if s.rank == rank and s.precision in common]
+    shown = sorted((s for e in unsure for s in e.lower.shows if s.precision in common), key=lambda s: s.rank)
+    noisy = sum(any(s.rank == NOISE for s in e.lower.shows) for e in unsure)
+    if noisy < _OFTEN * len(unsure):
+        shown = [s for s in shown if s.rank < NOISE]
     promised = promise.precision
     if promise.admitted in common:
         lower = promise.admitted

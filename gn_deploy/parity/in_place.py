@@ -17,6 +17,7 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.promise import Promise
+from gn_deploy.parity.region import sums_serially
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.taps import Chunks, Taps
 
@@ -114,6 +115,7 @@ def _tapped_run(
                         x, y, pair.spec, *_parameters(pair.site, values),
                         case=case.name, promise=promise,
                         stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
+                        serial=sums_serially(pair.region),
                         operands={name: _array(value, values) for name, value in pair.operands.items()},
                     ),
                 )  # fmt: skip

@@ -23,6 +23,7 @@ _DISTINCT = 8  # numbers: that so many float32 have thirteen zeros at their end 
 _SPREAD = 0.25  # of the elements: rounding moves nearly all, a stale or a changed one is alone
 _LEFT = 0.05  # of the squared error, after the fit: a function leaves rounding of the promised precision, 1e-6 and less
 _ROUGH = 0.3  # von Neumann's ratio (Ann. Math. Statist. 12, 1941) of sorted residuals: noise has 1, a function near 0
+_OFTEN = 0.25  # of what is outside: noise of arithmetic is on most (12 of 15), a function looks rough on one by chance
 NOISE = 2  # the rank of a mark that is a matter of degree
 _PICKED = 512  # elements for that: few enough that neighbours are many roundings apart
 
@@ -52,6 +53,18 @@ class Lower:
 NOTHING = Lower()
 
 
+def surest(evidence: Sequence[Lower], promised: str) -> Shown | None:
+    """The mark of the lower precision that explains all the evidence; of equally sure ones the finest, but of types
+    that the outputs are numbers of the coarsest, which has the least chance to be so by accident."""
+    finest = [name for name in below(promised) if all(name in lower.explains for lower in evidence)]
+    noisy = sum(any(shown.rank == NOISE for shown in lower.shows) for lower in evidence)
+    for rank in range(NOISE + (noisy >= _OFTEN * len(evidence))):
+        for name in reversed(finest) if rank == 0 else finest:
+            for shown in (s for lower in evidence for s in lower.shows if (s.rank, s.precision) == (rank, name)):
+                return shown
+    return None
+
+
 class Suspicion:
     """The lower precisions in which ``y`` may have been computed, as arrays with one row per (sample, group)."""
 
@@ -71,7 +84,7 @@ class Suspicion:
         self._spec, self._dtype = spec, dtype
         self._y, self._limits = by_slot(y, spec), _rows(limits, spec)
         self._low = {
-            name: _rows(_bounds_in(name, dtype, x, spec, scale, bias, around), spec) for name in below(dtype)
+            name: _rows(_bounds_in(name, x, spec, scale, bias, around, options), spec) for name in below(dtype)
         }
         self._replayed = [
             (Shown(1, name, f"it is right for {what} rounded to {name}"), _rows(told, spec))
@@ -92,11 +105,14 @@ class Suspicion:
         apart = self._apart(y, limits)
         far = [name for name in explains if apart >= least[name]]
         shows = [Shown(0, name, f"every output is a {name} number") for name in _stored(y, self._dtype) if name in far]
-        shows += [shown for shown, told in self._replayed if shown.precision in far and right(told)]
+        shows += [
+            shown
+            for shown, told in self._replayed
+            if shown.precision in far and right(told) and _decides(_at(told, rows), limits)
+        ]
         unstable = classify(y, limits, dtype=self._dtype) is Status.UNSTABLE  # a slope and offset, so no rounding
         if far and not unstable and self._is_rounding(y, limits, rows):
-            either = " or ".join(n for n in far if FORMATS[n].u == FORMATS[far[0]].u)
-            shows.append(Shown(NOISE, far[0], f"the error is that of rounding to {either}, not of another function"))
+            shows += [Shown(NOISE, name, f"the error is that of rounding to {name}, not of another function") for name in far]
         return Lower(explains, tuple(shows))
 
     def _apart(self, y: Array, limits: Bounds) -> float:
@@ -131,17 +147,24 @@ class Suspicion:
         return _roughness(left[kept[wrong]], self._order[rows][wrong][kept[wrong]]) >= _ROUGH
 
 
+def _decides(told: Bounds, limits: Bounds) -> bool:
+    """Whether two answers are so far apart that being right for one says something."""
+    with np.errstate(all="ignore"):
+        return float((np.abs(told.reference - limits.reference) > _WIDE * told.two_pass).mean()) >= _SPREAD
+
+
 def _bounds_in(
-    name: str, dtype: str, x: Array, spec: GroupNormSpec, scale: Array | None, bias: Array | None,
-    around: Mapping[str, Any],
+    name: str, x: Array, spec: GroupNormSpec, scale: Array | None, bias: Array | None, around: Mapping[str, Any],
+    options: Mapping[str, Any],
 ) -> Bounds:  # fmt: skip
     """How far off a kernel may be that computes and stores in ``name`` all that it can."""
     epsilon = float(rounded(np.float32(spec.epsilon), name))
     return bounds(
         x, spec, scale, bias,
-        dtype=dtype if name == "tf32" else name, arithmetic=name, stores=_STORES, input_dtype=name,
+        dtype=options["dtype"] if name == "tf32" else name, arithmetic=name, stores=_STORES, input_dtype=name,
         parameter_rounding=FORMATS[name].u,
         epsilon_rounding=abs(epsilon - spec.epsilon) / spec.epsilon if spec.epsilon else 0.0,
+        serial=bool(options.get("serial")),
         **around,
     )  # fmt: skip
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
 from gn_deploy.parity.drawing import Drawing, draw
-from gn_deploy.parity.lower_precision import NOISE, NOTHING, Lower, Suspicion
+from gn_deploy.parity.lower_precision import NOTHING, Lower, Suspicion, surest
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
@@ -78,6 +78,7 @@ def judge_arrays(
     promise: Promise = Promise(),  # noqa: B008 -- immutable
     stores: int = 0,
     tapped: bool = False,
+    serial: bool = False,
     override: Override | None = None,
     operands: Mapping[str, Array] | None = None,
 ) -> list[Evidence]:
@@ -86,7 +87,8 @@ def judge_arrays(
     One piece of evidence, or one per family of ``hand`` (the slots' families). The bound is that of y's dtype, or of
     the precision that was asked for when that is lower: then x and parameters, which the runtime rounded on arrival,
     are rounded to it. ``tapped`` tells that x is a copy out of a running network: in low precision the kernel may have
-    read the number before it was rounded (ONNX Runtime drops pairs of casts). Only the gravest piece is drawn.
+    read the number before it was rounded (ONNX Runtime drops pairs of casts), ``serial`` what ``region`` found out
+    about sums. Only the gravest piece is drawn.
     """
     if y.ndim == spec.rank != x.ndim and y.size == x.size:  # a flattened site
         y = y.reshape(x.shape)
@@ -104,6 +106,7 @@ def judge_arrays(
         "arithmetic": coarser(spec.stash_dtype, "float64" if dtype == "float64" else "float32"),
         "stores": stores,
         "input_dtype": unrounded,
+        "serial": serial,
     }
     if options["arithmetic"] == "float64":  # ONNX keeps epsilon in an attribute of float32, also in such a model
         options["epsilon_rounding"] = FORMATS["float32"].u
@@ -139,10 +142,11 @@ def judge_arrays(
     return signed(list(found.values()))
 
 
+PLAIN = "normal"
+"""The family on which every precision lower than promised shows."""
 SIGNED, SIGNED_TAPPED = 1 << 18, 1 << 16
 """Elements of a probe and of a tapped value up to which faults are tried: sixty GroupNorms in float64, half a second
 and, for the many values of a network, a tenth."""
-_OFTEN = 0.25  # of what is outside: noise of arithmetic is on most (12 of 15), a function looks rough on one by chance
 UNSURE = (Status.FAIL, Status.NAN, Status.UNSTABLE)
 """What a lower precision may look like."""
 
@@ -249,21 +253,20 @@ def settled(evidence: Sequence[Evidence], promise: Promise) -> tuple[list[Eviden
     somewhere.
 
     It shows where the runtime admits it, or by its marks in the numbers. All must be explained: a wrong epsilon is
-    inside the bound of bfloat16 on a usual image, but not on the family of variances as small as epsilon.
+    inside the bound of bfloat16 on a usual image, but not on the family of variances as small as epsilon. Whoever is
+    right on plain normal numbers computes in what was promised, whatever happens on others.
     """
     unsure = [e for e in evidence if e.status in UNSURE]
-    common = [name for name in FORMATS if unsure and all(name in e.lower.explains for e in unsure)]
-    shown = sorted((s for e in unsure for s in e.lower.shows if s.precision in common), key=lambda s: s.rank)
-    noisy = sum(any(s.rank == NOISE for s in e.lower.shows) for e in unsure)
-    if noisy < _OFTEN * len(unsure):
-        shown = [s for s in shown if s.rank < NOISE]
+    if any(e.status is Status.PASS and e.case.split(" ")[-1] == PLAIN for e in evidence):
+        return list(evidence), ""
     promised = promise.precision
-    if promise.admitted in common:
+    shown = surest([e.lower for e in unsure], promised) if unsure else None
+    if unsure and all(promise.admitted in e.lower.explains for e in unsure):
         lower = promise.admitted
         told = f"the runtime says that it computes in {promise.admitted}, {promised} was promised"
     elif shown:
-        lower = shown[0].precision
-        told = f"the right function in {shown[0].precision}, {promised} was promised: {shown[0].words}"
+        lower = shown.precision
+        told = f"the right function in {lower}, {promised} was promised: {shown.words}"
     else:
         return list(evidence), ""
     return [replace(e, status=Status.LOWPREC, reason=told) if e.status in UNSURE else e for e in evidence], lower

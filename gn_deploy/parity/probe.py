@@ -23,6 +23,7 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.promise import Promise, coarser
+from gn_deploy.parity.region import sums_serially
 from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.base import TimeLimitExceeded
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
@@ -241,5 +242,6 @@ def _judged(
     operands = {name: values[str(value.name)] for name, value in pair.operands.items()}
     options: dict[str, Any] = {
         "promise": promise, "stores": stores, "override": override, "operands": operands,
+        "serial": sums_serially(pair.region),
     }  # fmt: skip
     return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

@@ -15,10 +15,14 @@ worst case on random data (sqrt(n): Higham & Mary, SIAM J. Sci. Comput. 41, 2019
 data, so fl_L replays the sum on the very data with L accumulators in the arithmetic's dtype. m_L is the mean that fl_L
 found and, once more, m: where an image is constant, the roundings of the squares line up differently around each (ONNX
 Runtime's InstanceNormalization on a grey image inside a diffusion U-Net, n = 8192: 1.45 bounds around m alone, 0.7
-with m_L). The two-pass variance takes the mean's error only squared (Chan, Golub, LeVeque, The American Statistician
-37, 1983), hence d^2 inside rho. To first order a relative error rho of v + eps moves z by z rho / 2. The 2u term is the
-subtraction, or its fused x*s + t form, the products and the bias. k counts low-precision tensors stored between
-normalization and y. An activation multiplies B by its Lipschitz constant and adds its own arithmetic's error (_GATES).
+with m_L). Where the candidate's own graph sums over axes that are not the innermost (``serial``: ReduceMean over the
+pixels of an image stored channels last), kernels keep one accumulator for each sum and go through memory once, so L = 1
+is replayed too, in both orders of channels and pixels: on a constant image ONNX Runtime errs by exactly that, up to 64
+units, 4.8 bounds without it. For everybody else it would blunt the bound. The two-pass variance takes the mean's error
+only squared (Chan, Golub, LeVeque, The American Statistician 37, 1983), hence d^2 inside rho. To first order a relative
+error rho of v + eps moves z by z rho / 2. The 2u term is the subtraction, or its fused x*s + t form, the products and
+the bias. k counts low-precision tensors stored between normalization and y. An activation multiplies B by its Lipschitz
+constant and adds its own arithmetic's error (_GATES).
 
 A second bound takes E_v of the one-pass variance E[x^2] - E[x]^2, which loses u (m^2 + v) whatever v is: what is
 outside the first and inside the second computes the right formula in an unsafe way.
@@ -120,6 +124,7 @@ def bounds(
     epsilon_rounding: float = 0.0,
     parameter_rounding: float = 0.0,
     input_dtype: str | None = None,
+    serial: bool = False,
     residual: ArrayLike | None = None,
     modulation_scale: ArrayLike | None = None,
     modulation_shift: ArrayLike | None = None,
@@ -129,15 +134,17 @@ def bounds(
     ``dtype`` is the stored output's (default ``spec.dtype``), ``arithmetic`` the one sums are taken in (default
     ``spec.stash_dtype``), ``stores`` is k. ``epsilon_rounding`` and ``parameter_rounding`` are relative errors of
     epsilon, and of scale and bias, that are not the arithmetic's (a file holds them in float32). ``input_dtype`` tells
-    that x was rounded to it and the runtime may have used the unrounded one, as when a fused kernel is tapped. Shapes
-    as ``reference.group_norm``. Two runtimes against each other: the sum of both bounds.
+    that x was rounded to it and the runtime may have used the unrounded one, as when a fused kernel is tapped;
+    ``serial`` that the graph sums over axes which are not the innermost. Shapes as ``reference.group_norm``. Two
+    runtimes against each other: the sum of both bounds.
     """
     stored = dtype or spec.dtype
     parts = normalize(x, spec, residual=residual)
     modulated = modulation_scale is not None or modulation_shift is not None
     weight, offset = affine(spec, parts.x.shape[0], scale, bias, modulation_scale, modulation_shift)
+    sums = arithmetic or spec.stash_dtype
     with np.errstate(all="ignore"):
-        terms = _Terms(parts, weight, offset, spec, stored, arithmetic or spec.stash_dtype, stores + 2 * modulated)
+        terms = _Terms(parts, weight, offset, spec, stored, sums, stores + 2 * modulated, serial)
         mean_error = terms.mean_error()
         extra = terms.rounded_parameters(parameter_rounding)
         for rounded in [input_dtype] + [stored] * (residual is not None):  # a sum with the residual is stored
@@ -162,6 +169,7 @@ class _Terms:
         stored: str,
         arithmetic: str,
         stores: int,
+        serial: bool,
     ) -> None:
         self.parts, self.spec, self.stores = parts, spec, stores
         self.u = FORMATS[arithmetic].u
@@ -175,7 +183,8 @@ class _Terms:
         self.w, self.b = np.abs(weight), np.abs(offset)
         self.wz = self.w * np.abs(parts.z)
         self.y = parts.z * weight + offset
-        self.means = self._means(self._rows(parts.x))
+        self.orders = [(lanes, False) for lanes in LANES] + [(1, False), (1, True)] * serial
+        self.means = self._means(parts.x)
 
     def mean_error(self) -> F64:
         floor: F64 = self.log_n * self.u * np.abs(self.parts.x).mean(axis=(2, 3), keepdims=True) + self.lost
@@ -183,19 +192,16 @@ class _Terms:
 
     def two_pass_error(self) -> F64:
         floor = (self.log_n + 3) * self.u * self.parts.var + self.lost
-        rows = self._rows(self.parts.x - self.parts.mean)
-        sums = self._means(rows * rows)
-        for at, mean in enumerate(self.means):  # a kernel subtracts the mean that it computed itself
-            rows = self._rows(self.parts.x - mean.astype(self.dtype))
-            sums += self._means(rows * rows, LANES[at : at + 1])
+        sums = self._means(self.parts.x - self.parts.mean, square=True)
+        for order, mean in zip(self.orders, self.means, strict=True):  # a kernel subtracts the mean that it computed
+            sums += self._means(self.parts.x - mean.astype(self.dtype), [order], square=True)
         return np.maximum(floor, _furthest(sums, self.parts.var))
 
     def one_pass_error(self, mean_error: F64) -> F64:
         mean = np.abs(self.parts.mean)
         second = np.square(mean) + self.parts.var
         floor = (3 * self.log_n + 4) * self.u * second
-        rows = self._rows(self.parts.x)
-        replay = _furthest(self._means(rows * rows), second) + (2 * mean + mean_error) * mean_error
+        replay = _furthest(self._means(self.parts.x, square=True), second) + (2 * mean + mean_error) * mean_error
         return np.maximum(floor, replay + 4 * self.u * second)  # two products, the difference, the division
 
     def bound(self, mean_error: F64, var_error: F64, extra: F64, vacuous: float = math.inf) -> F64:
@@ -230,15 +236,27 @@ class _Terms:
         # The gate and the product are two stores more; a tiny y may be halved before it meets 1 + erf or 1 + tanh.
         return total + gate + 2 * self.u_o * np.abs(activate(self.y, activation)) + self.half_least * (2 + size)
 
-    def _rows(self, values: F64) -> NDArray[Any]:
-        """(N, G, D, P) -> (N G, n) in the arithmetic's dtype, n filled up with zeros to whole lanes."""
-        rows: NDArray[Any] = values.reshape(-1, self.n).astype(self.dtype)
-        return np.pad(rows, ((0, 0), (0, -self.n % LANES[-1])))
+    def _means(
+        self, values: F64, orders: Sequence[tuple[int, bool]] | None = None, *, square: bool = False
+    ) -> list[F64]:
+        """fl_L(mean of each group) for every L, (N, G, 1, 1) each; pixel by pixel instead of channel by channel where
+        the order says so."""
+        found = []
+        rows = values.reshape(-1, self.n).astype(self.dtype)
+        for lanes, by_pixel in self.orders if orders is None else orders:
+            own = np.swapaxes(values, 2, 3).reshape(-1, self.n).astype(self.dtype) if by_pixel else rows
+            own = own * own if square else own
+            found.append(_sum(own, lanes).astype(np.float64).reshape(self.parts.mean.shape) / self.n)
+        return found
 
-    def _means(self, rows: NDArray[Any], lanes: Sequence[int] = LANES) -> list[F64]:
-        """fl_L(mean of each row) for every L of ``lanes``, (N, G, 1, 1) each."""
-        sums = [np.add.reduce(np.add.reduce(rows.reshape(len(rows), -1, count), axis=1), axis=1) for count in lanes]
-        return [total.astype(np.float64).reshape(self.parts.mean.shape) / self.n for total in sums]
+
+def _sum(rows: NDArray[Any], lanes: int) -> NDArray[Any]:
+    """Of each row in its own dtype, with so many running sums, each fed every so many elements."""
+    if lanes == 1:
+        return np.add.accumulate(rows, axis=1)[:, -1]
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % LANES[-1])))  # zeros to whole lanes
+    total: NDArray[Any] = np.add.reduce(np.add.reduce(rows.reshape(len(rows), -1, lanes), axis=1), axis=1)
+    return total
 
 
 def _furthest(replayed: Sequence[F64], exact: F64) -> F64:

@@ -116,10 +116,11 @@ class Trial:
     unrounded: bool = False
     """The answer is that to x and parameters before they were rounded to the type of the file."""
 
-    def judge(self, got: Array, types: str) -> Status:
-        """``types`` is what the candidate computes in."""
+    def judge(self, got: Array, types: str, *, serial: bool = False) -> Status:
+        """``types`` is what the candidate computes in, ``serial`` whether it sums over axes that are not innermost."""
         if self.exemplar.alone:
-            return classify(got, self._bounds, dtype=self.exemplar.spec.dtype)
+            limits = self._serial_bounds if serial else self._bounds
+            return classify(got, limits, dtype=self.exemplar.spec.dtype)
         name = str(self.exemplar.model.graph.outputs[0].name)
         return self._noise.judge("", name, {self.case.name: got}, [self.case], types=types).status
 
@@ -130,6 +131,13 @@ class Trial:
 
     @cached_property
     def _bounds(self) -> Bounds:
+        return self._bounds_of(serial=False)
+
+    @cached_property
+    def _serial_bounds(self) -> Bounds:
+        return self._bounds_of(serial=True)
+
+    def _bounds_of(self, *, serial: bool) -> Bounds:
         (x, *others), spec = self.case.feeds.values(), self.exemplar.spec
         scale, bias = (self._parameter(which, others) for which in ("scale", "bias"))
         rounding: dict[str, Any] = {}
@@ -142,7 +150,8 @@ class Trial:
             wrong = nonfinite_mismatch(self.answer, known.reference, allowed, self.known_in)
             wrong |= np.abs(self.answer - known.reference) > allowed
         assert not wrong.any(), f"{self.exemplar.file} does not compute what the truth says, on {self.case.name}"
-        return bounds(x, spec, scale, bias, arithmetic=spec.stash_dtype, stores=STORES, **rounding)
+        options: dict[str, Any] = {"arithmetic": spec.stash_dtype, "stores": STORES, "serial": serial}
+        return bounds(x, spec, scale, bias, **options, **rounding)
 
     @property
     def _epsilon_rounding(self) -> float:

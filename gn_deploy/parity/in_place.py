@@ -76,7 +76,7 @@ def evidence_in_place(
             if divisible:  # it was given up for a difference that says nothing
                 told, _ = _tapped_run(chunk, model, runtime, cases, override, promise, taps, chunks, False)
             why = taps.words(chunk)
-            told = {pair: [_noted(e, why) for e in evidence] for pair, evidence in told.items()}
+            told = {pair: [replace(e, note=why) for e in evidence] for pair, evidence in told.items()}
         taps.settle(chunk)
         found |= told
     return found
@@ -124,10 +124,6 @@ def _tapped_run(
         if not chunks.only or (changed and divisible):
             taps.close()
     return found, changed
-
-
-def _noted(evidence: Evidence, words: str) -> Evidence:
-    return replace(evidence, reason="; ".join(filter(None, (evidence.reason, words))))
 
 
 def evidence_in_torch(

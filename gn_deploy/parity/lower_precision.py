@@ -112,7 +112,8 @@ class Suspicion:
         ]
         unstable = classify(y, limits, dtype=self._dtype) is Status.UNSTABLE  # a slope and offset, so no rounding
         if far and not unstable and self._is_rounding(y, limits, rows):
-            shows += [Shown(NOISE, name, f"the error is that of rounding to {name}, not of another function") for name in far]
+            words = "the error is that of rounding to {}, not of another function"
+            shows += [Shown(NOISE, name, words.format(name)) for name in far]
         return Lower(explains, tuple(shows))
 
     def _apart(self, y: Array, limits: Bounds) -> float:

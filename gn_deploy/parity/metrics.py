@@ -56,7 +56,7 @@ def classify(actual: NDArray[Any], bounds: Bounds, *, dtype: str) -> Status:
         if not outside.any():
             return Status.PASS
         # A one-pass variance may leave nothing, or a negative number: where its bound is infinite, NaN is its doing.
-        beyond = outside & np.isfinite(bounds.one_pass) & (nan | (error > bounds.one_pass))
+        beyond = outside & ~np.isposinf(bounds.one_pass) & (nan | (error > bounds.one_pass))
     if not beyond.any():
         return Status.UNSTABLE
     return Status.NAN if (beyond <= nan).all() else Status.FAIL

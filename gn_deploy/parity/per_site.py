@@ -40,6 +40,8 @@ class Evidence:
     reason: str = ""
     drawing: Drawing | None = None
     """Of the gravest evidence only: see ``gather``."""
+    note: str = ""
+    """What is to be known of it whatever it says."""
     lower: Lower = NOTHING
     """What lower precisions have to do with it, when it is outside the bound."""
     signs: Signs | None = None
@@ -191,6 +193,7 @@ def verdict(
         + [f"{e.case} not run: {e.reason}" for e in evidence if e.status is Status.NOTRUN and e is not chief]
         + ["its nodes are not recognised as a GroupNorm"] * (status.broken and not pair.form)
         + [pair.differs] * status.broken
+        + [e.note for e in evidence]
         + [str(override)] * (override is not None)
     )
     return SiteVerdict(

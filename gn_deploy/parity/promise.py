@@ -23,6 +23,8 @@ class Promise:
         told = [dtype for dtype in precision.split("+") if dtype in FORMATS]
         written = self.written or tuple(dtype for dtype in told if dtype != "tf32")  # a module, an engine
         promise = replace(self, written=written)
+        if self.asked and told and all(finer(dtype, self.asked) for dtype in told):  # no bfloat16 on this processor
+            promise = replace(promise, asked="")  # better than promised: judged as what it is
         lower = [dtype for dtype in told if dtype not in written and finer(promise.precision, dtype)]
         return replace(promise, admitted=coarser(*lower) if lower else "")
 

@@ -30,7 +30,7 @@ def next_steps(report: ParityReport) -> list[str]:
     if any(status.broken for status in outside) and not broken:
         steps.append("Every GroupNorm is right, the outputs are not: look at what else differs between the two models.")
     for runtime in (v.runtime for v in report.runtimes if v.status is Status.CRASH):
-        target = _TARGETS.get(ALIASES.get(runtime, runtime), "onnx")
+        target = _TARGETS.get(_plain(runtime), "onnx")
         steps.append(f"See whether {runtime} takes another spelling: gn-deploy inspect {b} --target {target}")
     if all(v.status is Status.NOTRUN for v in report.runtimes):
         steps.append("See what this machine can run: gn-deploy doctor")
@@ -38,12 +38,14 @@ def next_steps(report: ParityReport) -> list[str]:
 
 
 def _about(runtime: str, broken: list[SiteVerdict], report: ParityReport, a: str, b: str) -> str:
-    name = ALIASES.get(runtime, runtime)
+    name = _plain(runtime)
+    if all(v.status is Status.LOWPREC for v in broken):
+        return f"If less than promised is enough: gn-deploy parity {a} {b} --runtime {runtime} --accept lowprec"
     if name not in _TARGETS:  # what is written is judged, not who runs it
         if all(v.status is Status.UNSTABLE for v in broken):
             return f"The model itself takes the variance in one pass: correct {b} where it is made."
         return f"See what each of the two says it computes: gn-deploy inspect {a} ; gn-deploy inspect {b}"
-    standard = [v for v in report.sites if ALIASES.get(v.runtime, v.runtime) == _STANDARD]
+    standard = [v for v in report.sites if _plain(v.runtime) == _STANDARD]
     if any(v.status.broken for v in standard):
         return ""  # what is written is wrong already, whoever runs it: the advice about that comes with the standard
     if standard or all(v.status is Status.UNSTABLE for v in broken):
@@ -51,6 +53,12 @@ def _about(runtime: str, broken: list[SiteVerdict], report: ParityReport, a: str
         out = f"{b.removesuffix('.onnx')}.{target}.onnx" if b.endswith(".onnx") else "OUT.onnx"
         return f"Write them the way {runtime} computes them right: gn-deploy lower {b} --target {target} -o {out}"
     return f"Find out whether the file or {runtime} is wrong, by the ONNX standard alone: gn-deploy parity {a} {b}"
+
+
+def _plain(runtime: str) -> str:
+    """The registry's name, without a precision."""
+    name, _, _ = runtime.partition(":")
+    return ALIASES.get(name, name)
 
 
 def _named(name: str, stand_in: str) -> str:

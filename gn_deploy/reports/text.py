@@ -158,12 +158,14 @@ def _outputs(report: ParityReport) -> Table:
             v.runtime,
             _status(v.status),
             number(v.noise_ratio),
+            ratio(v.metrics.error_over_bound) if v.metrics else "–",
             number(v.metrics.max_abs) if v.metrics else "–",
             reason(v) if v.status is not Status.PASS else "",
         ]
         for v in report.outputs
     ]
-    return table("\nEnd to end", ("output", "runtime", "verdict", ">noise ratio", ">max error", ""), lines)
+    columns = ("output", "runtime", "verdict", ">noise ratio", ">err/bound", ">max error", "")
+    return table("\nEnd to end", columns, lines)
 
 
 def _tasks(report: ParityReport, wide: bool) -> Table:

@@ -9,7 +9,7 @@ from gn_deploy.faults import FAULTS, Kind, applies
 from gn_deploy.parity.cases import FAMILIES, deal
 from gn_deploy.parity.metrics import classify, measure
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import LIPSCHITZ, bound, bounds
+from gn_deploy.parity.tolerance import LANES, LIPSCHITZ, bound, bounds
 from gn_deploy.reference import activate
 from gn_deploy.spec import Activation, GroupNormSpec
 from tests.parity.implementations import RIGHT
@@ -58,6 +58,54 @@ def test_no_false_alarm_on_any_shape(
         limits = bounds(x, spec, scale.astype(np.float32), bias.astype(np.float32))
         y = RIGHT[name](x, spec, scale.astype(np.float32), bias.astype(np.float32))
         assert measure(y, limits.reference, limits.two_pass, dtype="float32").error_over_bound <= 1
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    shape=st.tuples(st.integers(1, 2), st.integers(1, 4), st.integers(1, 3), st.integers(1, 60)),
+    epsilon=st.floats(1e-12, 1e-2),
+    lanes=st.integers(1, 100),
+    seed=st.integers(0, 10_000),
+)
+def test_any_order_of_the_sums_is_inside(
+    shape: tuple[int, int, int, int], epsilon: float, lanes: int, seed: int
+) -> None:
+    """The elements in a random order, in so many running sums; fewer than a register holds where the graph says so."""
+    batch, groups, per_group, size = shape
+    spec = GroupNormSpec(groups, groups * per_group, epsilon)
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(per_group * size)
+    for x in deal((batch, spec.num_channels, size), spec, seed):
+        rows = x.reshape(batch * groups, -1)
+
+        def mean(values: np.ndarray) -> np.ndarray:
+            mixed = values[:, order]
+            padded = np.pad(mixed, ((0, 0), (0, -mixed.shape[1] % lanes))).reshape(len(mixed), -1, lanes)
+            sums = np.add.accumulate(padded, axis=1)[:, -1]
+            while sums.shape[1] > 1:  # lanes are joined as a tree
+                sums = np.pad(sums, ((0, 0), (0, sums.shape[1] % 2)))
+                sums = sums[:, ::2] + sums[:, 1::2]
+            return np.asarray(sums / np.float32(values.shape[1]))
+
+        centred = rows - mean(rows)
+        y = (centred / np.sqrt(mean(centred * centred) + np.float32(epsilon))).reshape(x.shape)
+        limits = bounds(x, spec, serial=lanes < LANES[0])
+        assert measure(y, limits.reference, limits.two_pass, dtype="float32").error_over_bound <= 1
+
+
+@pytest.mark.parametrize("by_pixel", [False, True])
+def test_one_accumulator_over_a_constant_image_is_inside_where_the_graph_says_so(by_pixel: bool) -> None:
+    """ONNX Runtime's ReduceMean over all but the channels of an image stored channels last."""
+    x = np.full((1, 4, 64, 64), np.float32(0.7), np.float32)
+    x += np.float32(1e-3) * np.arange(4, dtype=np.float32).reshape(1, 4, 1, 1)
+    flat = x.reshape(1, 4, -1)
+    row = (np.swapaxes(flat, 1, 2) if by_pixel else flat).reshape(-1)
+    mean = np.add.accumulate(row)[-1] / np.float32(row.size)
+    var = np.add.accumulate(np.square(row - mean))[-1] / np.float32(row.size)
+    y = (x - mean) / np.sqrt(var + np.float32(1e-5))
+    spec = GroupNormSpec(1, 4)
+    assert classify(y, bounds(x, spec), dtype="float32") is not Status.PASS
+    assert classify(y, bounds(x, spec, serial=True), dtype="float32") is Status.PASS
 
 
 @pytest.mark.parametrize(("channels", "seed"), [(8, 110), (2, 3), (8, 7), (2, 82), (4, 93)])

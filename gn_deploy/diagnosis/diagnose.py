@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gn_deploy.diagnosis.between import between
 from gn_deploy.diagnosis.closely import closely
 from gn_deploy.diagnosis.deployed import Deployed
 from gn_deploy.diagnosis.locate import ORACLE, Located, Tell, locate_run, locate_written
@@ -58,10 +59,11 @@ def diagnose(
     for one in deployed:
         if verdicts[one.label].status is not Status.NOTRUN:
             found.append((_on(one, reference, candidate, pairs, some, report, tell), one))
+    apart = between([(located, one) for located, one in found if located is not written])
     closer = [closely(located, one, report, at_fault, folder, tell) for located, one in found]
     return replace(
         report,
-        located=tuple(divergence for divergence, _ in closer),
+        located=(*(_named(divergence, pairs, report) for divergence, _ in closer), *apart),
         blamed=tuple(blame for _, blame in closer if blame is not None),
     )
 
@@ -101,6 +103,13 @@ def _on(
             )
             break
     return found
+
+
+def _named(found: Divergence, pairs: "Sequence[Pair]", report: ParityReport) -> Divergence:
+    """At the output of a GroupNorm its own verdict knows more: which fault explains it on all its probes."""
+    site = next((p.site.name for p in pairs if found.value and str(p.output.name) == found.value), None)
+    own = (v.looks_like for v in report.sites if v.site == site and v.runtime == found.runtime)
+    return replace(found, looks_like=next(filter(None, own), found.looks_like))
 
 
 def _some(cases: Iterable[Case], report: ParityReport) -> list[Case]:

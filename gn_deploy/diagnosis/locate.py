@@ -34,6 +34,8 @@ class Located:
     wrong: Wrong | None = None
     wider: "Callable[[], Piece] | None" = None
     """A larger part around it, when the piece by itself does not show it: where a runtime fuses across its borders."""
+    at: int = 0
+    """Position in the network of what was found; 0 when it was found in a GroupNorm alone."""
 
 
 def locate_written(
@@ -107,7 +109,7 @@ def _located(nodes: Row, found: Found, runtime: str, types: str) -> Located:
     def wider() -> Piece:
         return piece(nodes.model, found.case.feeds, found.wrong.value, types)
 
-    return Located(replace(divergence, reason=reason), what, found.wrong, wider)
+    return Located(replace(divergence, reason=reason), what, found.wrong, wider, found.end)
 
 
 def told(divergence: Divergence, node: "ir.Node | None", wrong: Wrong | None, case: str) -> Divergence:

@@ -59,7 +59,8 @@ def _vote(v: Vote) -> list[str]:
     elif len(v.camps) == 1:
         camps = f"{_and(v.camps[0])} agree"
     else:
-        first, *others = (_and(camp) + (" alone" if len(camp) == 1 else "") for camp in v.camps)
+        odd_first = v.camps[::-1] if len(v.camps) == 2 and len(v.camps[1]) == 1 else v.camps
+        first, *others = (_and(camp) + (" alone" if len(camp) == 1 else "") for camp in odd_first)
         camps = f"{first} against {' and against '.join(others)}"
     right = f"right by the oracle: {_and(v.right)}" if v.right else "none is right by the oracle"
     return [f"on case '{v.case}': {camps}; {right}" + (f" ({v.reason})" if v.reason else "")]

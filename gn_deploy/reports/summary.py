@@ -164,7 +164,8 @@ def reason(verdict: Verdict) -> str:
     if isinstance(verdict, SiteVerdict) and verdict.metrics is not None and verdict.status is not Status.PASS:
         peak = error(verdict)
         size = "NaN or infinity" if not math.isfinite(peak) else f"{ratio(peak)} times the bound"
-        return f"{size} on case '{verdict.case}': {meaning}"
+        known = verdict.status is Status.UNSTABLE or not verdict.looks_like  # the word itself says it
+        return f"{size} on case '{verdict.case}': {meaning}{'' if known else f'; it looks like: {verdict.looks_like}'}"
     if isinstance(verdict, TaskVerdict):
         return "; ".join(filter(None, (verdict.reason, task(verdict))))
     if verdict.reason:

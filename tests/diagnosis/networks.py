@@ -10,6 +10,7 @@ import onnx_ir as ir
 from onnx import TensorProto, helper, numpy_helper
 
 from gn_deploy.graph.normalize import normalize
+from gn_deploy.parity.cases import Case, input_specs, model_cases
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
 
 Change = Callable[[dict[str, np.ndarray], list[onnx.NodeProto]], None]
@@ -129,3 +130,8 @@ class Rounding:
             clone.graph.insert_after(node, [down, up])
             old.name, up.outputs[0].name = f"{name}_unrounded", name
         return ONNX_REFERENCE.open(clone)
+
+
+def normal(what: ir.Model) -> list[Case]:
+    """One case, which says enough where what is wrong is wrong everywhere."""
+    return [case for case in model_cases(input_specs(what)) if case.name == "normal"]

@@ -5,16 +5,15 @@ import onnx_ir as ir
 from gn_deploy.diagnosis.between import Run, between
 from gn_deploy.diagnosis.deployed import Deployed
 from gn_deploy.diagnosis.locate import locate_run
-from gn_deploy.parity.cases import input_specs, model_cases
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE
-from tests.diagnosis.networks import Fusing, Rounding, model
+from tests.diagnosis.networks import Fusing, Rounding, model, normal
 
 WHAT = model()
 
 
 def run(label: str, runtime: object, what: ir.Model = WHAT) -> Run:
     one = Deployed(label, "onnxruntime", runtime.open)  # type: ignore[attr-defined]
-    return locate_run(what, one.opened, model_cases(input_specs(what)), runtime=label), one
+    return locate_run(what, one.opened, normal(what), runtime=label), one
 
 
 def test_a_wrong_one_leaves_the_right_one_where_it_leaves_the_oracle() -> None:

@@ -21,10 +21,10 @@ from gn_deploy.diagnosis.deployed import Deployed, deployed
 from gn_deploy.diagnosis.locate import locate_run
 from gn_deploy.diagnosis.minimal import smallest
 from gn_deploy.graph.normalize import normalize
-from gn_deploy.parity.cases import Case, input_specs, model_cases
+from gn_deploy.parity.cases import Case
 from gn_deploy.parity.report import ParityReport
 from tests.cli.conftest import model as one_norm
-from tests.diagnosis.networks import Fusing, model, network
+from tests.diagnosis.networks import Fusing, model, network, normal
 
 NOTHING = ParityReport("a", "b", (), ())
 
@@ -47,7 +47,7 @@ def test_the_least_set_of_rules_is_found_among_many(culprits: set[int], count: i
 def test_a_fused_pair_is_blamed_on_its_rule_and_cut_down() -> None:
     what = model()
     one = Deployed("it", "onnxruntime", Fusing().open)
-    found = locate_run(what, one.opened, model_cases(input_specs(what)), runtime="it")
+    found = locate_run(what, one.opened, normal(what), runtime="it")
     small = smallest(found, one.opened)
     assert small is not None
     assert [n.op_type for n in small[0].nodes] == ["Pad", "MaxPool"]
@@ -98,7 +98,7 @@ def test_onnx_runtimes_own_rule_is_blamed_and_the_script_shows_it(tmp_path: Path
     pytest.importorskip("onnxruntime")
     what = normalize(ir.from_proto(requantized()))
     (one,) = deployed(["onnxruntime"])
-    found = locate_run(what, one.opened, model_cases(input_specs(what)), runtime="onnxruntime")
+    found = locate_run(what, one.opened, normal(what), runtime="onnxruntime")
     assert found.divergence.value == "d2"
     divergence, told = closely(found, one, NOTHING, at_fault=True, folder=tmp_path, tell=lambda _: None)
     assert told is not None

@@ -14,11 +14,11 @@ from gn_deploy.parity.cases import input_specs, model_cases
 from gn_deploy.parity.pairing import pair
 from gn_deploy.parity.subject import find_sites
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE
-from tests.diagnosis.networks import OUTPUTS, Change, Fusing, Rounding, model
+from tests.diagnosis.networks import OUTPUTS, Change, Fusing, Rounding, model, normal
 
 
 def on(runtime: object, what: ir.Model) -> Located:
-    return locate_run(what, runtime.open, model_cases(input_specs(what)), runtime="it")  # type: ignore[attr-defined]
+    return locate_run(what, runtime.open, normal(what), runtime="it")  # type: ignore[attr-defined]
 
 
 def written(change: Change) -> Located:

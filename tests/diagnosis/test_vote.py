@@ -6,12 +6,11 @@ import pytest
 from gn_deploy import api
 from gn_deploy.diagnosis.deployed import Deployed
 from gn_deploy.diagnosis.vote import camps, votes
-from gn_deploy.parity.cases import input_specs, model_cases
 from gn_deploy.parity.report import Metrics, OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.subject import find_sites
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE
-from tests.diagnosis.networks import Fusing, Rounding, model, network
+from tests.diagnosis.networks import Fusing, Rounding, model, network, normal
 
 FAR = Metrics(9.0, 1.0, 1.0, 0.5, 1e6)
 
@@ -39,7 +38,7 @@ def test_one_alone_is_wrong_by_the_oracle() -> None:
     what = model()
     broken = (OutputVerdict("y", "fusing", Status.FAIL, "normal", FAR),)
     seen = report("one", "fusing", "two", outputs=broken)
-    (vote,) = votes(seen, what, what, model_cases(input_specs(what)), voters())
+    (vote,) = votes(seen, what, what, normal(what), voters())
     assert (vote.place, vote.case) == ("y", "normal")
     assert vote.camps == (("one", "two"), ("fusing",))
     assert vote.right == ("one", "two")
@@ -49,7 +48,7 @@ def test_the_majority_may_be_wrong() -> None:
     what = model()
     broken = (OutputVerdict("y", "fusing", Status.FAIL, "normal", FAR),)
     who = [voters()[0], voters()[1], Deployed("also", "onnxruntime", Fusing().open)]
-    (vote,) = votes(report("one", "fusing", "also", outputs=broken), what, what, model_cases(input_specs(what)), who)
+    (vote,) = votes(report("one", "fusing", "also", outputs=broken), what, what, normal(what), who)
     assert vote.camps == (("fusing", "also"), ("one",))
     assert vote.right == ("one",)
 
@@ -69,7 +68,7 @@ def test_of_two_nobody_is_alone_and_an_absent_one_does_not_count() -> None:
     what = model()
     broken = (OutputVerdict("y", "fusing", Status.FAIL, "normal", FAR),)
     seen = report("one", "fusing", "two", absent="two", outputs=broken)
-    assert votes(seen, what, what, model_cases(input_specs(what)), voters()) == ()
+    assert votes(seen, what, what, normal(what), voters()) == ()
 
 
 def test_three_runtimes_vote_in_a_comparison_that_broke() -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gn_deploy.registry import Unavailable
-from gn_deploy.runtimes import RUNTIMES, resolve
+from gn_deploy.runtimes import RUNTIMES, asked_precision, resolve
 from gn_deploy.runtimes.isolated import isolated
 
 if TYPE_CHECKING:
@@ -40,5 +40,5 @@ def deployed(labels: Sequence[str], limits: "Limits | None" = None) -> list[Depl
         entry = RUNTIMES.get(resolve(label))
         if not isinstance(entry, Unavailable):
             runtime = entry if limits is None else isolated(entry, limits)
-            found.append(Deployed(label, entry.name, runtime.open))
+            found.append(Deployed(label, entry.name, runtime.open, asked_precision(label)))
     return found

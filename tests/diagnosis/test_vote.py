@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from gn_deploy import api
-from gn_deploy.diagnosis.deployed import Deployed
+from gn_deploy.diagnosis.deployed import Deployed, deployed
 from gn_deploy.diagnosis.vote import camps, votes
 from gn_deploy.parity.report import Metrics, OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
 from gn_deploy.parity.status import Status
@@ -84,3 +84,8 @@ def test_three_runtimes_vote_in_a_comparison_that_broke() -> None:
     assert vote.camps == (tuple(labels),), "they agree with each other"
     assert vote.right == (), "and are all wrong: it is the model"
     assert api.compare(a, a, runtimes=labels, isolate=False).votes == ()
+
+
+def test_a_precision_that_was_asked_for_is_kept() -> None:
+    (one,) = deployed(["openvino:bf16"])
+    assert (one.label, one.runtime, one.asked) == ("openvino:bf16", "openvino", "bfloat16")

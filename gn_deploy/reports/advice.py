@@ -28,7 +28,11 @@ def next_steps(report: ParityReport) -> list[str]:
     steps = [_about(runtime, [v for v in broken if v.runtime == runtime], report, a, b) for runtime in runtimes]
     outside = [v.status for v in report.outputs] + [v.status for v in report.tasks]
     if any(status.broken for status in outside) and not broken:
-        steps.append("Every GroupNorm is right, the outputs are not: look at what else differs between the two models.")
+        told = [f"Open the model on {b.runtime} without {b.culprit}: {b.remedy}" for b in report.blamed if b.remedy]
+        named = " ".join(f"--runtime {shlex.quote(v.runtime)}" for v in report.runtimes if v.status.broken)
+        where = f"find the first value that is wrong: gn-deploy parity {a} {b} {named} --blame"
+        found = any(d.value for d in report.located)
+        steps += told or [f"Every GroupNorm is right, the outputs are not: {'see where it parts' if found else where}."]
     for runtime in (v.runtime for v in report.runtimes if v.status is Status.CRASH):
         target = _TARGETS.get(_plain(runtime), "onnx")
         steps.append(f"See whether {runtime} takes another spelling: gn-deploy inspect {b} --target {target}")

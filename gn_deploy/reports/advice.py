@@ -28,7 +28,7 @@ def next_steps(report: ParityReport) -> list[str]:
     steps = [_about(runtime, [v for v in broken if v.runtime == runtime], report, a, b) for runtime in runtimes]
     outside = [v.status for v in report.outputs] + [v.status for v in report.tasks]
     if any(status.broken for status in outside) and not broken:
-        told = [f"Open the model on {b.runtime} without {b.culprit}: {b.remedy}" for b in report.blamed if b.remedy]
+        told = [f"Open it on {f.runtime} without {f.culprit}: {f.remedy}" for f in report.blamed if f.remedy]
         named = " ".join(f"--runtime {shlex.quote(v.runtime)}" for v in report.runtimes if v.status.broken)
         where = f"find the first value that is wrong: gn-deploy parity {a} {b} {named} --blame"
         found = any(d.value for d in report.located)

@@ -17,7 +17,7 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.promise import Promise
-from gn_deploy.parity.region import sums_serially
+from gn_deploy.parity.region import stored_in, sums_serially
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.taps import Chunks, Taps
 
@@ -113,8 +113,9 @@ def _tapped_run(
                     found.setdefault(pair, []),
                     judge_arrays(
                         x, y, pair.spec, *_parameters(pair.site, values),
-                        case=case.name, promise=promise,
-                        stores=low_precision_stores(pair, y.dtype.name), tapped=True, override=override,
+                        case=case.name, promise=promise.within(stored_in(pair.region)),
+                        stores=low_precision_stores(pair, stored_in(pair.region) or y.dtype.name),
+                        tapped=True, override=override,
                         serial=sums_serially(pair.region),
                         operands={name: _array(value, values) for name, value in pair.operands.items()},
                     ),

@@ -23,7 +23,7 @@ from gn_deploy.parity.per_site import (
     low_precision_stores,
 )
 from gn_deploy.parity.promise import Promise, coarser
-from gn_deploy.parity.region import sums_serially
+from gn_deploy.parity.region import stored_in, sums_serially
 from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.base import TimeLimitExceeded
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
@@ -227,6 +227,7 @@ def _dealt(plan: _Plan, dtype: str, asked: str) -> list[tuple[Array, list[str]]]
     """Tensors in ``dtype``, exact in the type asked for and in the output's, with the families in their slots."""
     spec = plan.pair.spec
     stored = plan.pair.output.dtype
+    asked = stored_in(plan.pair.region) or asked
     held = coarser(dtype, asked if asked in FLOAT_DTYPES else "", "" if stored is None else str(stored.numpy()))
     tensors = deal(plan.shape, spec, dtype=held)
     dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]
@@ -238,10 +239,10 @@ def _judged(
 ) -> list[Evidence]:
     y, spec = values[str(pair.output.name)], pair.spec
     scale, bias = channels(pair.site.scale, spec), channels(pair.site.bias, spec)
-    stores = low_precision_stores(pair, y.dtype.name)
+    stores = low_precision_stores(pair, stored_in(pair.region) or y.dtype.name)
     operands = {name: values[str(value.name)] for name, value in pair.operands.items()}
     options: dict[str, Any] = {
-        "promise": promise, "stores": stores, "override": override, "operands": operands,
+        "promise": promise.within(stored_in(pair.region)), "stores": stores, "override": override, "operands": operands,
         "serial": sums_serially(pair.region),
     }  # fmt: skip
     return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

@@ -28,6 +28,10 @@ class Promise:
         lower = [dtype for dtype in told if dtype not in written and finer(promise.precision, dtype)]
         return replace(promise, admitted=coarser(*lower) if lower else "")
 
+    def within(self, written: str) -> "Promise":
+        """The same for a part of the model that is written in a lower type than what goes in and comes out."""
+        return replace(self, asked=coarser(self.asked, written)) if written else self
+
     @property
     def precision(self) -> str:
         """The one word for it: the coarsest of the types promised."""

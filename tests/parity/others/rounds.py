@@ -34,6 +34,7 @@ BODIES = {"body of 18": 20, "body of 21": 21}
 FORMED = (*WRITTEN, *BODIES)
 KNOWN = {
     ("openvino", "float64", Status.LOWPREC): "every form",  # its CPU plugin computes float64 in float32
+    ("onnxruntime", "bfloat16", Status.NOTRUN): "every form",  # its CPU provider has few kernels for it
     ("onnxruntime", "float64", Status.NOTRUN): "instance_norm",  # there is no kernel of InstanceNormalization for it
 }
 """(runtime, dtype, verdict) -> the form it is about."""

@@ -13,6 +13,7 @@ from gn_deploy.graph.cut import cut, needs, tap
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.oracle import open_oracle
+from gn_deploy.runtimes.base import RuntimeFailure
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -95,6 +96,9 @@ class _Compared:
         for value in model.graph.inputs:
             value.name = named.get(str(value.name), value.name)
         feeds = self._values(right)
+        unknown = {str(v.name) for m in (model, truth) for v in m.graph.inputs} - feeds.keys()
+        if unknown:
+            raise RuntimeFailure(f"the nodes before '{theirs}' need '{min(unknown)}', which only one of the models has")
         what = plain(model, truth, feeds, self._types)
         wrong = _alone(what) or self._wrong[mine]
         values = {str(v.name): v for m in (self._a, self._b) for n in m.graph for v in n.outputs}

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from gn_deploy.parity.tolerance import FORMATS
 from gn_deploy.reference import F64
 
-_FEW = 0.5  # of an axis: wrong in more than half of its places is wrong along it
+_FEW = 0.5  # of an axis: wrong in more than half of its places is wrong along it; of a tensor: rounding is everywhere
 _LOWER = ("bfloat16", "float16", "tf32")  # the last two keep as many bits, in another range
 _MANY = 32  # numbers at least, before what they have in common is more than chance
 _STORED = 4  # numbers other than zero that all end in 13 or 16 zero bits: no accident
@@ -40,7 +40,7 @@ def appearance(actual: NDArray[np.generic], expected: F64, bound: F64 | float, *
     with np.errstate(all="ignore"):
         follows = _follows(a, expected, allowed) or _follows_in_part(a, expected, allowed, wrong)
         follows = follows or _channels(a, expected, allowed, channel_axis)
-        lower = "" if follows else _steps(a - expected, wrong) or _precision(a, expected, allowed)
+        lower = "" if follows else _steps(a - expected, wrong) or _precision(a, expected, allowed, wrong)
     where = _place(wrong, channel_axis)
     if follows or lower:
         return (follows or lower) + where
@@ -159,7 +159,7 @@ def _steps(error: F64, wrong: NDArray[np.bool_]) -> str:
     return f"off by {steps} of {step:.3g} in {_share(wrong)}"
 
 
-def _precision(a: F64, r: F64, allowed: F64) -> str:
+def _precision(a: F64, r: F64, allowed: F64, wrong: NDArray[np.bool_]) -> str:
     """A dtype lower than was bound for: stored in it, or computed in it."""
     import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 
@@ -174,7 +174,7 @@ def _precision(a: F64, r: F64, allowed: F64) -> str:
             np.mean(kept == a) > _HELD and (np.abs(a - r) <= 4 * form.u * np.abs(r) + float(allowed.max())).all()
         ):  # 4: and two or three operations before it
             return f"rounded to {dtype}"
-    for dtype in ("float16", "bfloat16") if a.size >= _MANY else ():  # the finer first
+    for dtype in ("float16", "bfloat16") if a.size >= _MANY and wrong.mean() > _FEW else ():  # the finer first
         if (
             typical and FORMATS[dtype].u / 16 < error / typical < 4 * FORMATS[dtype].u
         ):  # random signs: far below u per operation

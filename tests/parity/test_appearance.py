@@ -62,6 +62,15 @@ def test_steps() -> None:
     assert said(stepped) == "off by up to 2 steps of 0.03 in 24 of 768 numbers (only sample 0 of 2, channel 1 of 6)"
 
 
+def test_low_precision_is_everywhere_or_it_is_something_else() -> None:
+    noise = RNG.standard_normal(RIGHT.shape) * 2.0**-10
+    assert said(RIGHT + noise) == "errors of the size that float16 arithmetic makes"
+    border = RIGHT.copy()
+    border[:, :, -1] += 4 * noise[:, :, -1]
+    assert said(border).startswith("off by 0.00")
+    assert said(border).endswith("(only at the border)")
+
+
 def test_places() -> None:
     border = RIGHT.copy()
     border[:, :, 0] += RNG.uniform(0.1, 1, border[:, :, 0].shape)

@@ -16,8 +16,8 @@ def would_notice(
 
     ``faults``, names of ``gn_deploy.faults.FAULTS`` (all by default), are seeded into copies of ``b``, one fault in one
     GroupNorm at a time, for ``seconds`` (600). Each copy is judged as ``b`` was, by the same ``options`` of
-    ``api.compare`` and the first 16 inputs; ``mutation.rehearsal.Rehearsal`` has the rules. With ``redrawn`` it is the
-    comparison with other scales and biases that they are tried on. Raises InputError for a name that no fault has.
+    ``api.compare`` and the first 16 inputs; ``mutation.rehearsal.Rehearsal`` has the rules. With ``redraw_affine`` they
+    are tried on the models with other scales and biases. Raises InputError for a name that no fault has.
     """
     from gn_deploy.mutation.rehearsal import SECONDS, Rehearsal
     from gn_deploy.mutation.seeding import named

@@ -61,6 +61,13 @@ def test_data_that_hides_a_fault_is_told_what_would_show_it() -> None:
     assert report.exit_code is ExitCode.OK  # there was nothing to notice
 
 
+def test_with_other_scales_and_biases_it_does_show() -> None:
+    model = network(native(**NEUTRAL))
+    report, rows = noticed(model, model, "bias dropped", redraw_affine=True)
+    assert counts(rows["bias dropped"]) == (2,) * 4
+    assert report.held
+
+
 def test_a_tolerance_that_is_too_wide_is_deaf() -> None:
     model = network(instance_norm())
     report, rows = noticed(model, model, "unbiased variance", "half the groups", atol=0.1)

@@ -4,8 +4,8 @@
     python scripts/parity_figures.py --only faults       these sections, the others stay
     python scripts/parity_figures.py --check             writes nothing; 1 when a figure is not what the file says
 
-Sections are the files of scripts/figures, in the order of their markers in the README. On a core of a laptop they take,
-in minutes: faults 3, alarms 10.
+Sections are the files of scripts/figures, in the order of their markers in the README. On two cores with
+nothing else to do faults and alarms take two to three minutes each; the others say it in their files.
 """
 
 import argparse

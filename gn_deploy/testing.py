@@ -198,10 +198,12 @@ def _written(report: "ParityReport", folder: str | Path | None) -> list[Path]:
 
 def _message(report: "ParityReport", written: Sequence[Path]) -> str:
     from gn_deploy.reports.advice import next_steps
-    from gn_deploy.reports.summary import headline, problems
+    from gn_deploy.reports.sentences import confidence
+    from gn_deploy.reports.summary import headline, outcome, problems
 
     told = problems(report)
-    lines = [f"Parity broken. {headline(report)}"]
+    sure = [f"  {confidence(report.confidence)}"] if report.unsettled else []
+    lines = [f"{outcome(report)}. {headline(report)}", *sure]
     lines += [f"  {status}  {where}: {why}" for where, status, why in told[:SHOWN]]
     lines += [f"  and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
     lines += [f"Next: {step}" for step in next_steps(report)]

@@ -257,13 +257,15 @@ def settled(evidence: Sequence[Evidence], promise: Promise) -> tuple[list[Eviden
 
     It shows where the runtime admits it, or by its marks in the numbers. All must be explained: a wrong epsilon is
     inside the bound of bfloat16 on a usual image, but not on the family of variances as small as epsilon. Whoever is
-    right on plain normal numbers computes in what was promised, whatever happens on others.
+    right on plain normal numbers computes in what was promised, whatever happens on others. And where one-pass
+    arithmetic in the promised precision explains everything, no other precision is needed for an explanation.
     """
     unsure = [e for e in evidence if e.status in UNSURE]
     if any(e.status is Status.PASS and e.case.split(" ")[-1] == PLAIN for e in evidence):
         return list(evidence), ""
     promised = promise.precision
-    shown = surest([e.lower for e in unsure], promised) if unsure else None
+    one_pass = all(e.status is Status.UNSTABLE for e in unsure)
+    shown = None if one_pass else surest([e.lower for e in unsure], promised)
     if unsure and all(promise.admitted in e.lower.explains for e in unsure):
         lower = promise.admitted
         told = f"the runtime says that it computes in {promise.admitted}, {promised} was promised"

@@ -248,7 +248,8 @@ class BuiltEngine:
 class ParityReport:
     """Everything a comparison found.
 
-    ``held`` is the verdict: nothing broken, something judged, and every GroupNorm vouched for.
+    ``held`` is the verdict: nothing broken, something judged, every GroupNorm vouched for, and the confidence that was
+    asked for reached.
     """
 
     reference: str
@@ -280,19 +281,25 @@ class ParityReport:
     def held(self) -> bool:
         judged = [v.status for v in self.sites] + [v.status for v in self.outputs]
         ran = any(status is not Status.NOTRUN for status in judged)
-        return ran and not self._broken and not self.unjudged
+        return ran and not self.broken and not self.unjudged and not self.unsettled
 
     @property
     def exit_code(self) -> ExitCode:
         """The rule of ``Status``: broken is 1, a runtime that did not run 3, and nothing judged at all is never 0. A
         seeded fault that changes what is computed and is not noticed is 1 as well: the comparison is deaf to it."""
-        if not self._broken and any(v.status is Status.NOTRUN for v in self.runtimes):
+        if not self.broken and any(v.status is Status.NOTRUN for v in self.runtimes):
             return ExitCode.UNAVAILABLE
         deaf = any(n.noticed < n.effective for n in self.noticed)
         return ExitCode.OK if self.held and not deaf else ExitCode.PARITY_BROKEN
 
     @property
-    def _broken(self) -> bool:
+    def unsettled(self) -> bool:
+        """Whether a confidence was asked for and not reached, because time or data ended first."""
+        return self.confidence is not None and not self.confidence.settled
+
+    @property
+    def broken(self) -> bool:
+        """Whether something was found wrong that the user does not accept; neither broken nor held is not proved."""
         rows: tuple[tuple[RuntimeVerdict | SiteVerdict | OutputVerdict | TaskVerdict, ...], ...]
         rows = (self.runtimes, self.sites, self.outputs, self.tasks)
         return any(v.status.broken and v.status not in self.accepted for group in rows for v in group)

@@ -1,9 +1,11 @@
 """What to do about a comparison that did not hold: the next commands, from what broke and where."""
 
+import math
 import shlex
 
 from gn_deploy.parity.report import ParityReport, SiteVerdict
 from gn_deploy.parity.status import Status
+from gn_deploy.reports.summary import plural
 from gn_deploy.runtimes import ALIASES
 
 _TARGETS = {
@@ -36,6 +38,8 @@ def next_steps(report: ParityReport) -> list[str]:
     for runtime in (v.runtime for v in report.runtimes if v.status is Status.CRASH):
         target = _TARGETS.get(_plain(runtime), "onnx")
         steps.append(f"See whether {runtime} takes another spelling: gn-deploy inspect {b} --target {target}")
+    if not report.broken and report.unsettled:
+        steps.append(_settling(report))
     if all(v.status is Status.NOTRUN for v in report.runtimes):
         steps.append("See what this machine can run: gn-deploy doctor")
     return list(filter(None, dict.fromkeys(steps)))
@@ -57,6 +61,16 @@ def _about(runtime: str, broken: list[SiteVerdict], report: ParityReport, a: str
         out = f"{b.removesuffix('.onnx')}.{target}.onnx" if b.endswith(".onnx") else "OUT.onnx"
         return f"Write them the way {runtime} computes them right: gn-deploy lower {b} --target {target} -o {out}"
     return f"Find out whether the file or {runtime} is wrong, by the ONNX standard alone: gn-deploy parity {a} {b}"
+
+
+def _settling(report: ParityReport) -> str:
+    """What to raise where a confidence was asked for that time or data did not reach."""
+    sure = report.confidence
+    if sure is None or not sure.inputs:
+        return ""
+    rate = math.ceil(100 * sure.rate_below) / 100  # a round one that these inputs are enough for
+    less = f", or ask for less: {plural(sure.inputs, 'input')} settle --rate {rate:g}" if rate < 1 else ""
+    return f"Give it more inputs: a longer --time-budget or none, or more --data{less}"
 
 
 def _plain(runtime: str) -> str:

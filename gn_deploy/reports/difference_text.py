@@ -6,7 +6,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from gn_deploy.reports.difference import Change, Difference, Direction
-from gn_deploy.reports.summary import plural
+from gn_deploy.reports.summary import outcome, plural
 from gn_deploy.reports.text import plain, table
 
 _MARKS = {Direction.WORSE: ("✗ worse", "red"), Direction.BETTER: ("✓ better", "green"), Direction.CHANGED: ("·", "dim")}
@@ -22,7 +22,7 @@ def show(difference: Difference, console: Console) -> None:
     total = f"{plural(len(difference.changes), 'change')}: {', '.join(told)}." if told else "No change."
     console.print(Text.assemble((answer, style), total))
     for name, report in (("before", difference.before), ("after", difference.after)):
-        sides = f"parity {report.verdict}, {report.candidate} against {report.reference}"
+        sides = f"{outcome(report).lower()}, {report.candidate} against {report.reference}"
         console.print(Text.assemble((f"  {name:<6} ", "dim"), plain(sides)))
     if difference.changes:
         console.print(

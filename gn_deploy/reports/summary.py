@@ -97,6 +97,11 @@ def judged(report: ParityReport) -> list[Verdict]:
     return [*report.sites, *report.outputs]
 
 
+def outcome(report: ParityReport) -> str:
+    """The verdict for people: what is not held because too little was judged is not called broken."""
+    return f"Parity {report.verdict if report.held or report.broken else 'not proved'}"
+
+
 def headline(report: ParityReport) -> str:
     """One sentence: the verdict, how much was judged, and the worst place."""
     sites = len({v.site for v in report.sites})
@@ -115,6 +120,8 @@ def headline(report: ParityReport) -> str:
         return f"No GroupNorm to judge, and the models differ on {plural(len(ran(report)), 'runtime')}."
     if not broken and report.unjudged:
         return f"{scope}: nothing vouches for {len(report.unjudged)} of them."
+    if not broken and not report.broken:
+        return f"{scope}: nothing broke, but how sure that is was not settled."
     if not broken:
         return f"{scope}: every GroupNorm held, but something else broke."
     where = f", worst: {place(peak)} on {peak.runtime}" if peak and peak.status.broken else ""

@@ -17,6 +17,7 @@ from gn_deploy.reports.summary import (
     headline,
     measured,
     number,
+    outcome,
     percent,
     place,
     problems,
@@ -99,7 +100,7 @@ def plain(text: str) -> str:
 def _headline(report: ParityReport) -> Text:
     style = "bold green" if report.held else "bold red"
     glyph = GLYPHS[Status.PASS if report.held else Status.FAIL]
-    return Text.assemble((f"{glyph} Parity {report.verdict}. ", style), headline(report))
+    return Text.assemble((f"{glyph} {outcome(report)}. ", style), headline(report))
 
 
 def _status(status: Status) -> Text:

@@ -42,8 +42,13 @@ def test_until_confident(here: Cli, folder: Path) -> None:
     assert found.code == 1
     assert found.document["confidence"]["violations"] > 0
     late = here("parity", "--in-process", "m.onnx", "m.onnx", *sizes, "--until-confident", "--time-budget", "0.001")
-    assert late.code == 0
-    assert "Not settled (the time was up after 4 of 299 inputs)" in late.err
+    assert late.code == 1, "a confidence was asked for and not reached"
+    assert "✗ Parity not proved. 1 GroupNorm on 1 runtime: nothing broke, but how sure that is was not" in late.err
+    assert "Not settled (the time was up after 4 of 299 inputs). Held on 4 inputs: with 95 % confidence" in late.err
+    assert "Next:  Give it more inputs: a longer --time-budget or none, or more --data, or ask for less" in late.err
+    enough = ("--until-confident", "--rate", "0.53")
+    assert "4 inputs settle --rate 0.53" in late.err
+    assert here("parity", "--in-process", "m.onnx", "m.onnx", *sizes, *enough).code == 0
 
 
 WRONG = {

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import beta
 
-from gn_deploy.errors import InputError
+from gn_deploy.errors import ExitCode, InputError
 from gn_deploy.parity.cases import Case, InputSpec, fresh_cases
 from gn_deploy.parity.confidence import MOST, Tally, Until
 from gn_deploy.parity.harness import compare
@@ -135,7 +135,9 @@ def test_the_first_violation_ends_it_and_is_repeated() -> None:
 
 def test_what_ends_it_before_it_is_settled() -> None:
     right = network(RIGHT["layer norm"])
-    few = compare(network(native()), right, cases=list(itertools.islice(images(), 3)), until=SMALL).confidence
+    report = compare(network(native()), right, cases=list(itertools.islice(images(), 3)), until=SMALL)
+    assert (report.held, report.broken, report.exit_code) == (False, False, ExitCode.PARITY_BROKEN)
+    few = report.confidence
     assert few == Confidence(3, 0, pytest.approx(1 - 0.05 ** (1 / 3)), 0.95, False,
                              "there was no more data after 3 of 14 inputs")  # fmt: skip
     late = compare(network(native()), right, until=replace(SMALL, seconds=1e-9)).confidence

@@ -5,7 +5,7 @@ import pytest
 
 from gn_deploy.faults import FAULTS
 from gn_deploy.parity.cases import deal, hands
-from gn_deploy.parity.lower_precision import rounded
+from gn_deploy.parity.lower_precision import Lower, Shown, rounded
 from gn_deploy.parity.per_site import Evidence, judge_arrays, settled
 from gn_deploy.parity.promise import Promise, below
 from gn_deploy.parity.status import Status, worst
@@ -81,6 +81,16 @@ OTHER: dict[str, Implementation] = {
 @pytest.mark.parametrize("name", OTHER)
 def test_another_function_is_a_failure(name: str, shape: tuple[int, ...], groups: int) -> None:
     assert judged(OTHER[name], shape, groups) == (Status.FAIL, "")
+
+
+def test_what_one_pass_arithmetic_explains_needs_no_lower_precision() -> None:
+    """Rounded inputs explain a NaN on a constant image as well; a runtime that admits it is taken at its word."""
+    mark = Lower(("bfloat16",), (Shown(1, "bfloat16", "it is right for its input rounded to bfloat16"),))
+    evidence = [Evidence("probe constant", Status.UNSTABLE, lower=mark)]
+    assert settled(evidence, FLOAT32) == (evidence, "")
+    assert settled(evidence, FLOAT32.heard("bfloat16"))[1] == "bfloat16"
+    with_a_failure = [*evidence, Evidence("probe offset", Status.FAIL, lower=mark)]
+    assert settled(with_a_failure, FLOAT32)[1] == "bfloat16"
 
 
 def test_one_pass_arithmetic_stays_unstable() -> None:

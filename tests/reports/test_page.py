@@ -12,6 +12,7 @@ from hypothesis import given
 from gn_deploy.parity.report import HISTOGRAM_EDGES, ParityReport, SiteVerdict, WorstGroup
 from gn_deploy.parity.status import Status
 from gn_deploy.reports import bars, curves, html
+from gn_deploy.reports.summary import outcome
 from tests.reports.conftest import drawn, everything, group, histogram, metrics, report, site
 from tests.reports.strategies import QUICK, REPORTS
 from tests.reports.test_report_files import Page
@@ -43,7 +44,7 @@ def one_site(verdict: SiteVerdict) -> str:
 def test_any_report_is_a_page(found: ParityReport) -> None:
     text = html.render(found)
     page = Page(text)
-    assert f"Parity {found.verdict}" in page.words
+    assert outcome(found) in page.words
     for svg in drawings(text):
         assert not re.search(
             r"\b(nan|inf)\b", " ".join(v for e in svg.iter() for k, v in e.attrib.items() if k != "aria-label")

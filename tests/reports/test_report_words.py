@@ -13,6 +13,7 @@ from gn_deploy.parity.status import Status
 from gn_deploy.reports import summary, text
 from gn_deploy.reports.advice import next_steps
 from gn_deploy.reports.plots import Scale, families
+from gn_deploy.reports.summary import outcome
 from tests.reports.conftest import metrics, site
 from tests.reports.strategies import QUICK, REPORTS
 
@@ -205,4 +206,4 @@ def test_what_was_accepted_breaks_nothing(broken: ParityReport) -> None:
 @given(REPORTS)
 def test_any_report_can_be_printed(found: ParityReport) -> None:
     for width in (80, 160):
-        assert f"Parity {found.verdict}." in shown(found, width)
+        assert f"{outcome(found)}." in shown(found, width)

@@ -12,7 +12,7 @@ from gn_deploy.parity.appearance import appearance
 from gn_deploy.parity.end_to_end import PASS_RATIO
 from gn_deploy.parity.metrics import measure
 from gn_deploy.parity.report import Divergence
-from gn_deploy.parity.tolerance import FORMATS
+from gn_deploy.rounding import FORMATS
 
 Run = tuple[Located, Deployed]
 

@@ -10,7 +10,7 @@ from gn_deploy.parity.end_to_end import PASS_RATIO, EndToEnd
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.report import Metrics, OutputVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS
+from gn_deploy.rounding import FORMATS
 
 if TYPE_CHECKING:
     import onnx_ir as ir

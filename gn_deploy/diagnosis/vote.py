@@ -16,11 +16,11 @@ from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.pairing import Pair, pair
 from gn_deploy.parity.per_site import channels
-from gn_deploy.parity.promise import coarser
 from gn_deploy.parity.report import ParityReport, SiteVerdict, Vote
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.subject import find_sites
 from gn_deploy.parity.tolerance import bounds
+from gn_deploy.rounding import coarser
 
 if TYPE_CHECKING:
     import onnx_ir as ir

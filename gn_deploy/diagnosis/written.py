@@ -9,7 +9,7 @@ import numpy as np
 
 from gn_deploy.diagnosis.piece import Piece
 from gn_deploy.parity.appearance import appearance
-from gn_deploy.parity.tolerance import FORMATS
+from gn_deploy.rounding import FORMATS
 
 if TYPE_CHECKING:
     import onnx_ir as ir

@@ -2,34 +2,22 @@
 
 from collections.abc import Callable, Sequence
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.faults.base import Call, Fault, Formula, Kind, anywhere
 from gn_deploy.reference import F64, activate
+from gn_deploy.rounding import finer, rounded
 from gn_deploy.spec import GroupNormSpec
 
-Rounding = Callable[[F64], F64]
 RSQRT = 2.0**-12  # relative error of SSE's and older GPUs' approximate reciprocal root
-
-
-def rounding(dtype: str) -> Rounding:
-    """float64 values to the nearest of ``dtype`` (or "tf32") and back."""
-    return _to_tf32 if dtype == "tf32" else lambda values: np.asarray(values).astype(dtype).astype(np.float64)
-
-
-def _to_tf32(values: F64) -> F64:
-    """float32 with 10 instead of 23 stored bits of mantissa, half to even."""
-    single = np.asarray(values).astype(np.float32)
-    bits = single.view(np.uint32)
-    kept = (bits + np.uint32(0xFFF) + ((bits >> np.uint32(13)) & np.uint32(1))) & np.uint32(0xFFFFE000)
-    return np.where(np.isfinite(single), kept.view(np.float32), single).astype(np.float64)
 
 
 def _computed(dtype: str) -> Formula:
     """Every tensor is held in ``dtype``, sums are accumulated wider, as matrix units do."""
-    q = rounding(dtype)
+
+    def q(values: F64) -> F64:
+        return rounded(values, dtype)
 
     def run(call: Call) -> F64:
         parts = call.normalized()
@@ -48,14 +36,14 @@ def _computed(dtype: str) -> Formula:
 def _tf32_operands(call: Call) -> F64:
     """x is rounded on its way into the sums and the product, everything after that is exact."""
     parts = call.normalized()
-    x = _to_tf32(parts.x)
+    x = rounded(parts.x, "tf32")
     mean = x.mean(axis=(2, 3), keepdims=True)
     var = x.var(axis=(2, 3), keepdims=True)
     return call.finish(parts, (x - mean) / np.sqrt(var + call.spec.epsilon))
 
 
 def _stored(dtype: str) -> Formula:
-    return lambda call: rounding(dtype)(call.right())
+    return lambda call: rounded(call.right(), dtype)
 
 
 def _approximate_root(call: Call) -> F64:
@@ -63,15 +51,12 @@ def _approximate_root(call: Call) -> F64:
     return call.finish(parts, parts.z * (1 + RSQRT))
 
 
-_BITS = {"bfloat16": 8, "float16": 11, "tf32": 11, "float32": 24, "float64": 53}
-
-
 def _finer_than(dtype: str, *, stored: bool = False) -> Callable[[GroupNormSpec, Sequence[int]], Decision]:
     """What x and y, or the statistics, are promised in has more bits than ``dtype``."""
 
     def ask(spec: GroupNormSpec, shape: Sequence[int]) -> Decision:
         promised = spec.dtype if stored else spec.stash_dtype
-        if _BITS[promised] > _BITS[dtype]:
+        if finer(promised, dtype):
             return Accepted()
         return Rejected(f"{promised} has no more bits than {dtype}")
 

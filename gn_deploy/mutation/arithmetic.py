@@ -7,15 +7,9 @@ import numpy as np
 import onnx_ir as ir
 
 from gn_deploy.graph.splice import Builder
+from gn_deploy.rounding import FORMATS
 
 INT64 = ir.DataType.INT64
-PRECISION = {
-    ir.DataType.DOUBLE: 53,
-    ir.DataType.FLOAT: 24,
-    ir.DataType.FLOAT16: 11,
-    ir.DataType.BFLOAT16: 8,
-}
-"""Bits of a number, the first one, which is not stored, counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +69,13 @@ class Arithmetic:
 
     def rounded(self, a: ir.Value, dtype: ir.DataType) -> ir.Value:
         """Rounded to ``dtype`` and back: by a pair of Casts, and before it by sums, as OpenVINO drops such a pair."""
-        narrow = self.builder.op("Cast", [self.split(a, PRECISION[dtype])], {"to": int(dtype)}, dtype=dtype)
+        narrow = self.builder.op("Cast", [self.split(a, dtype.numpy().name)], {"to": int(dtype)}, dtype=dtype)
         return self.real(narrow)
 
-    def split(self, a: ir.Value, bits: int) -> ir.Value:
-        """The nearest number with so many bits: a (2^s + 1) - (a (2^s + 1) - a), Veltkamp's splitting, s bits less."""
-        lost = PRECISION[self.dtype] - bits
-        if lost <= 0:
+    def split(self, a: ir.Value, precision: str) -> ir.Value:
+        """The nearest number of a precision: a (2^s + 1) - (a (2^s + 1) - a), Veltkamp's splitting, s bits less."""
+        lost = FORMATS[precision].u / FORMATS[self.dtype.numpy().name].u  # 2^s
+        if lost <= 1:
             return a
-        large = self.mul(a, self.number(2.0**lost + 1))
+        large = self.mul(a, self.number(lost + 1))
         return self.sub(large, self.sub(large, a))

@@ -18,8 +18,6 @@ from gn_deploy.spec import Activation
 
 _EVERYTHING = frozenset(("scale_shift", "wide_affine", *map(str, Activation)))
 """What ``_computed`` writes itself; only the sum with a residual is left to others."""
-_TF32 = 11
-"""Bits of a TF32 number."""
 
 
 def _computed(narrow: ir.DataType) -> Spelling:
@@ -88,7 +86,7 @@ def _tf32(site: GroupNormSite) -> Edit | Rejected:
 
     def normal(own: GroupNormSite, builder: Builder) -> ir.Value:
         of = Arithmetic(builder, DTYPES[own.spec.dtype])
-        x = of.split(own.input, _TF32)
+        x = of.split(own.input, "tf32")
         x.shape = own.input.shape
         return form.write(replace(own, input=x), builder)
 

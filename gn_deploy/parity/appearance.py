@@ -3,8 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from gn_deploy.parity.tolerance import FORMATS
 from gn_deploy.reference import F64
+from gn_deploy.rounding import FORMATS, rounded
 
 _FEW = 0.5  # of an axis: wrong in more than half of its places is wrong along it; of a tensor: rounding is everywhere
 _LOWER = ("bfloat16", "float16", "tf32")  # the last two keep as many bits, in another range
@@ -161,14 +161,12 @@ def _steps(error: F64, wrong: NDArray[np.bool_]) -> str:
 
 def _precision(a: F64, r: F64, allowed: F64, wrong: NDArray[np.bool_]) -> str:
     """A dtype lower than was bound for: stored in it, or computed in it."""
-    import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
-
     if np.count_nonzero(a) < _STORED or float(allowed.min()) <= 0:
         return ""
     typical = float(np.sqrt(np.square(r).mean()))
     error = float(np.sqrt(np.square(a - r).mean()))
     for dtype in _LOWER:
-        kept = _rounded(a, dtype)
+        kept = rounded(a, dtype)
         form = FORMATS[dtype]
         if (
             np.mean(kept == a) > _HELD and (np.abs(a - r) <= 4 * form.u * np.abs(r) + float(allowed.max())).all()
@@ -180,13 +178,6 @@ def _precision(a: F64, r: F64, allowed: F64, wrong: NDArray[np.bool_]) -> str:
         ):  # random signs: far below u per operation
             return f"errors of the size that {dtype} arithmetic makes"
     return ""
-
-
-def _rounded(a: F64, dtype: str) -> F64:
-    if dtype == "tf32":  # float32 with 10 of its 23 bits
-        bits = a.astype(np.float32).view(np.uint32)
-        return (bits & np.uint32(0xFFFFE000)).view(np.float32).astype(np.float64)
-    return a.astype(np.dtype(dtype)).astype(np.float64)
 
 
 def _line(slope: float, offset: float, bound: float, size: float) -> str:

@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 
 from gn_deploy.parity.metrics import nonfinite_mismatch
 from gn_deploy.parity.report import HISTOGRAM_EDGES, SiteVerdict, WorstGroup
-from gn_deploy.parity.tolerance import FORMATS, Bounds
+from gn_deploy.parity.tolerance import Bounds
 from gn_deploy.reference import F64
+from gn_deploy.rounding import FORMATS
 
 PICKED = 256  # elements of a drawn group: more than a screen's columns show apart, little enough to write down
 GROUPS = 8  # broken sites of a runtime whose group is kept: 9 groups on 5 runtimes are about a megabyte of JSON

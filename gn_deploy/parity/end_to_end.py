@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from gn_deploy.parity.cases import Array, Case
 from gn_deploy.parity.metrics import measure
 from gn_deploy.parity.per_site import Override
-from gn_deploy.parity.promise import coarser
 from gn_deploy.parity.report import OutputVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS, Bounds
+from gn_deploy.parity.tolerance import Bounds
 from gn_deploy.reference import F64
+from gn_deploy.rounding import FORMATS, coarser
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE, OnnxReferenceSession
 from gn_deploy.spec import FLOAT_DTYPES
 

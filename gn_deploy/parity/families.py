@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gn_deploy.parity.tolerance import FORMATS
 from gn_deploy.reference import F64
+from gn_deploy.rounding import FORMATS
 
 Draw = Callable[[np.random.Generator, tuple[int, int], float, str], F64]
 

@@ -4,15 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 from numpy.typing import NDArray
 
 from gn_deploy.parity.metrics import by_slot, classify
-from gn_deploy.parity.promise import below
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
+from gn_deploy.parity.tolerance import Bounds, bounds
 from gn_deploy.reference import F64, activate, affine, normalize
+from gn_deploy.rounding import FORMATS, below, rounded
 from gn_deploy.spec import GroupNormSpec
 
 Array = NDArray[Any]
@@ -184,18 +183,6 @@ def _replays(
             ("its input and parameters", bounds(few, spec, w, b, **options, **around)),
         ]
     return told
-
-
-def rounded(values: Any, name: str) -> Array:
-    """To the nearest number of a precision, ties to even, in the dtype they had."""
-    values = np.asarray(values)
-    with np.errstate(over="ignore"):
-        if name != "tf32":
-            return np.asarray(values.astype(name).astype(values.dtype))
-        bits = values.astype(np.float32).view(np.uint32)
-        even = (bits >> np.uint32(13)) & np.uint32(1)  # 13: the bits of float32 that TF32 lacks
-        cut = (bits + np.uint32(0xFFF) + even) & np.uint32(0xFFFFE000)
-        return np.asarray(np.where(np.isfinite(values), cut.view(np.float32), values).astype(values.dtype))
 
 
 def _stored(y: Array, dtype: str) -> list[str]:

@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from gn_deploy.parity.report import Metrics
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS, Bounds
+from gn_deploy.parity.tolerance import Bounds
 from gn_deploy.reference import F64
+from gn_deploy.rounding import FORMATS
 from gn_deploy.spec import GroupNormSpec
 
 _SIGNAL = 100.0  # a group's spread must be this many bounds before its slope says more than rounding does

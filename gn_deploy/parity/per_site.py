@@ -15,11 +15,12 @@ from gn_deploy.parity.lower_precision import NOTHING, Lower, Suspicion, surest
 from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
-from gn_deploy.parity.promise import Promise, coarser
+from gn_deploy.parity.promise import Promise
 from gn_deploy.parity.report import Metrics, SiteVerdict
 from gn_deploy.parity.signature import ONE_PASS, Signs, signs, together
 from gn_deploy.parity.status import Status, worst
-from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
+from gn_deploy.parity.tolerance import Bounds, bounds
+from gn_deploy.rounding import FORMATS, coarser
 from gn_deploy.spec import FLOAT_DTYPES, HALF_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:

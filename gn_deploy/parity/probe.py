@@ -22,9 +22,10 @@ from gn_deploy.parity.per_site import (
     judge_arrays,
     low_precision_stores,
 )
-from gn_deploy.parity.promise import Promise, coarser
+from gn_deploy.parity.promise import Promise
 from gn_deploy.parity.region import stored_in, sums_serially
 from gn_deploy.parity.status import Status
+from gn_deploy.rounding import coarser
 from gn_deploy.runtimes.base import TimeLimitExceeded
 from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
 

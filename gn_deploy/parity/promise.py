@@ -1,9 +1,8 @@
 """In what precision a runtime was to compute, as the model is written or as asked, and what it says it does."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from gn_deploy.parity.tolerance import FORMATS
+from gn_deploy.rounding import FORMATS, coarser, finer
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +35,3 @@ class Promise:
     def precision(self) -> str:
         """The one word for it: the coarsest of the types promised."""
         return coarser(self.asked, *self.written) if self.asked or self.written else "float32"
-
-
-def coarser(*dtypes: str) -> str:
-    """The one with the fewest bits of precision; words that are no floating-point type are passed over."""
-    return max((d for d in dtypes if d in FORMATS), key=lambda dtype: FORMATS[dtype].u)
-
-
-def finer(dtype: str, other: str) -> bool:
-    """Whether ``dtype`` has more bits of precision than ``other``."""
-    return FORMATS[dtype].u < FORMATS[other].u
-
-
-def below(dtype: str) -> Iterable[str]:
-    """Precisions with fewer bits than ``dtype``, the finest first; between two with as many, that of wider range."""
-    order = sorted(FORMATS, key=lambda name: (FORMATS[name].u, -FORMATS[name].largest))
-    return [name for name in order if finer(dtype, name)]

@@ -14,7 +14,8 @@ from gn_deploy.parity.operands import draw, for_oracle
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.per_site import channels, is_dynamic
 from gn_deploy.parity.probe import probe_shapes, shape_feeds
-from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
+from gn_deploy.parity.tolerance import Bounds, bounds
+from gn_deploy.rounding import FORMATS
 from gn_deploy.spec import GroupNormSpec
 
 if TYPE_CHECKING:

@@ -33,11 +33,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 with NumPy)
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gn_deploy.reference import F64, Normalized, activate, affine, normalize
+from gn_deploy.rounding import FORMATS, Format
 from gn_deploy.spec import Activation, GroupNormSpec
 
 LANES = (8, 16, 32, 64)  # accumulators of real kernels: one SIMD register up to several of them
@@ -70,24 +70,6 @@ _GATES = {
     Activation.MISH: _Gate(36.0, 1.5),  # 32 u: OpenVINO's SoftPlus; exp, 1 + exp, log through tanh': <= 1.491 at -0.5
 }
 _VACUOUS = 0.5  # one-pass relative error of v + eps from which on a negative variance, so NaN, is possible
-
-
-class Format(NamedTuple):
-    """A floating-point format: unit roundoff (half the distance from 1 to the next number), extremes."""
-
-    u: float
-    largest: float
-    least: float
-    """The least subnormal."""
-
-
-FORMATS = {
-    "float64": Format(2.0**-53, float(np.finfo(np.float64).max), 2.0**-1074),
-    "float32": Format(2.0**-24, float(np.finfo(np.float32).max), 2.0**-149),
-    "float16": Format(2.0**-11, 65504.0, 2.0**-24),
-    "bfloat16": Format(2.0**-8, (2 - 2.0**-7) * 2.0**127, 2.0**-133),
-    "tf32": Format(2.0**-11, float(np.finfo(np.float32).max), 2.0**-149),  # products of float32 on NVIDIA tensor cores
-}
 
 
 @dataclass(frozen=True, slots=True)

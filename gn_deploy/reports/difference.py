@@ -30,8 +30,8 @@ from typing import Any, TypeVar
 
 from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict, TaskVerdict
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS
 from gn_deploy.reports import sentences, summary
+from gn_deploy.rounding import FORMATS
 
 DIFFERENCE_VERSION = 1
 FACTOR = 2.0  # errors of right runtimes move by tens of percent from one release of a runtime to the next

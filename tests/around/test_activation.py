@@ -17,8 +17,8 @@ from torch.nn import functional
 from gn_deploy.around.activation import activation_after, write_activation
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.splice import Builder, Names, splice
-from gn_deploy.parity.tolerance import FORMATS
 from gn_deploy.reference import activate
+from gn_deploy.rounding import FORMATS
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.spec import Activation
 from tests.around.spellings import RIGHT, WRONG, model

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gn_deploy.parity.lower_precision import rounded
+from gn_deploy.rounding import rounded
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.runtimes.base import Array, NoKernelError, RuntimeFailure, TimeLimitExceeded
 from gn_deploy.runtimes.onnx_reference import ONNX_REFERENCE

@@ -19,7 +19,8 @@ from gn_deploy.parity.metrics import classify, nonfinite_mismatch
 from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.per_site import channels
 from gn_deploy.parity.status import Status
-from gn_deploy.parity.tolerance import FORMATS, Bounds, bounds
+from gn_deploy.parity.tolerance import Bounds, bounds
+from gn_deploy.rounding import FORMATS
 from gn_deploy.sites import find
 from gn_deploy.spec import Activation, GroupNormSpec
 

@@ -257,8 +257,7 @@ def compare(
     10. A runtime's name may carry a precision, ``openvino:bf16``: it is opened in it, and judged by it. Without one the
         promise is what ``b`` is written in, and less is the verdict "lowprec".
     11. ``accept`` names verdicts that are taken for held: "lowprec", "unstable".
-
-    8. ``after`` is for what is done by the same standard once the comparison is made; ``would_notice`` uses it.
+    12. ``after`` is for what is done by the same standard once the comparison is made; ``would_notice`` uses it.
 
     Raises InputError for files, data and arguments that do not fit, and for models whose inputs or outputs differ.
     """

@@ -8,7 +8,7 @@ import numpy as np
 
 from gn_deploy.diagnosis.judge import Wrong
 from gn_deploy.diagnosis.locate import Located, Tell
-from gn_deploy.diagnosis.piece import Piece, piece, shows
+from gn_deploy.diagnosis.piece import Piece, piece, shows, sized
 from gn_deploy.diagnosis.search import Open
 from gn_deploy.diagnosis.stretches import Row, names, row
 from gn_deploy.graph.cut import tap
@@ -17,7 +17,7 @@ from gn_deploy.parity.end_to_end import WARN_RATIO
 from gn_deploy.parity.oracle import open_oracle
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
+    pass
 
 _TRIES = 60  # runs of the runtime: a child process takes a second for each
 _PLAIN = 3  # axes that may be shortened: batch and space, but not channels, which weights know
@@ -135,19 +135,7 @@ def _worst_sample(wrong: Wrong, count: int) -> int:
 
 
 def _sized(what: Piece, feeds: dict[str, Array]) -> Piece:
-    """The same on smaller inputs; shapes that were written down are forgotten, those of the inputs are the arrays'."""
+    """The same on smaller inputs."""
     same = what.truth is what.model
-    model = _resized(what.model, feeds)
-    return replace(what, model=model, truth=model if same else _resized(what.truth, feeds), feeds=feeds)
-
-
-def _resized(model: "ir.Model", feeds: dict[str, Array]) -> "ir.Model":
-    import onnx_ir as ir
-
-    clone = model.clone()
-    for node in clone.graph:
-        for value in node.outputs:
-            value.shape = None
-    for value in clone.graph.inputs:
-        value.shape = ir.Shape(list(feeds[str(value.name)].shape))
-    return clone
+    model = sized(what.model, feeds)
+    return replace(what, model=model, truth=model if same else sized(what.truth, feeds), feeds=feeds)

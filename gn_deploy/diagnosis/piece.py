@@ -55,6 +55,19 @@ def plain(model: "ir.Model", truth: "ir.Model", feeds: Mapping[str, Array], type
     return Piece(model, truth, {n: a for n, a in feeds.items() if n in read}, types)
 
 
+def sized(model: "ir.Model", feeds: Mapping[str, Array]) -> "ir.Model":
+    """A clone for inputs of these very shapes; those that were written down of values in between are forgotten."""
+    import onnx_ir as ir
+
+    clone = model.clone()
+    for node in clone.graph:
+        for value in node.outputs:
+            value.shape = None
+    for value in clone.graph.inputs:
+        value.shape = ir.Shape(list(feeds[str(value.name)].shape))
+    return clone
+
+
 def shows(what: Piece, opened: Open, limit: float) -> Wrong | None:
     """How wrong the piece is when it is run by itself; None when it is right, refused, or cannot be judged."""
     try:

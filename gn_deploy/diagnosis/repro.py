@@ -5,20 +5,17 @@ import platform
 from collections.abc import Mapping
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from gn_deploy.diagnosis.judge import Wrong
-from gn_deploy.diagnosis.piece import Piece
+from gn_deploy.diagnosis.piece import Piece, sized
 from gn_deploy.errors import InputError
 from gn_deploy.graph.atomic import atomic
 from gn_deploy.graph.io import save
 from gn_deploy.parity.end_to_end import PASS_RATIO
 from gn_deploy.parity.report import Blame, Divergence
-
-if TYPE_CHECKING:
-    import onnx_ir as ir
 
 FILES = ("model.onnx", "inputs.npz", "expected.npz", "repro.py", "README.md")
 
@@ -117,6 +114,8 @@ def write(
     the runtime goes wrong, by ``blame``. Raises InputError where nothing can be written, and for bfloat16 values, which
     NumPy's files cannot hold.
     """
+    import onnx_ir as ir
+
     if narrow := sorted(n for n, a in piece.feeds.items() if a.dtype.name == "bfloat16"):
         raise InputError(f"'{narrow[0]}' is bfloat16, which NumPy's files cannot hold", "look at the place itself")
     try:
@@ -127,27 +126,15 @@ def write(
     feeds = {str(v.name): piece.feeds[str(v.name)] for v in piece.model.graph.inputs}
     expected = wrong.expected.astype(np.float64)
     right = {"output": expected, "allowed": np.float64(PASS_RATIO * wrong.noise)}
-    save(_annotated(piece.model, feeds, expected.shape), paths[0], external_data=False)
+    model = sized(piece.model, feeds)
+    model.graph.outputs[0].shape = ir.Shape(list(expected.shape))
+    save(model, paths[0], external_data=False)
     texts = [_packed(feeds), _packed(right), _script(found, runtime, blame, asked, options or {}).encode()]
     texts.append(_readme(piece, wrong, found, runtime, blame, environment or {}).encode())
     with atomic(*paths[1:]) as files:
         for file, content in zip(files, texts, strict=True):
             file.write(content)
     return tuple(map(str, paths))
-
-
-def _annotated(model: "ir.Model", feeds: Mapping[str, Any], shape: tuple[int, ...]) -> "ir.Model":
-    """With the shapes of these very inputs and of the output, and no word on those in between."""
-    import onnx_ir as ir
-
-    clone = model.clone()
-    for node in clone.graph:
-        for value in node.outputs:
-            value.shape = None
-    for value in clone.graph.inputs:
-        value.shape = ir.Shape(list(feeds[str(value.name)].shape))
-    clone.graph.outputs[0].shape = ir.Shape(list(shape))
-    return clone
 
 
 def _packed(arrays: Mapping[str, Any]) -> bytes:

@@ -44,9 +44,6 @@ GRAVITY = (
 """Exit codes from harmless to grave: a broken verdict outweighs what could not be judged."""
 
 
-_SEVERITY = tuple(Status)
-
-
 @dataclass(frozen=True, slots=True)
 class JobVerdict:
     """What became of one job."""
@@ -161,7 +158,7 @@ def _gravity(job: JobVerdict) -> tuple[int, int, float]:
     """By exit code, so that what could not be judged never hides behind a pass; then by status and error."""
     return (
         GRAVITY.index(ExitCode(job.exit_code)),
-        _SEVERITY.index(job.status),
+        job.status.severity,
         0.0 if math.isnan(job.error) else job.error,
     )
 

@@ -50,12 +50,11 @@ def problems(report: MatrixReport) -> list[Problem]:
     for job in report.jobs:
         if job.exit_code:
             alike.setdefault((column(report, job), job.status, reason(job)), []).append(job)
-    order = list(Status)
     found = [
         Problem(*key, tuple(dict.fromkeys(j.model for j in jobs)), tuple(dict.fromkeys(j.case for j in jobs)))
         for key, jobs in alike.items()
     ]
-    return sorted(found, key=lambda problem: -order.index(problem.status))
+    return sorted(found, key=lambda problem: -problem.status.severity)
 
 
 def reason(job: JobVerdict) -> str:

@@ -129,7 +129,7 @@ class _Answers:
 
 def gravity(verdict: OutputVerdict) -> tuple[int, float]:
     """The larger, the worse: by the status, then by the noise ratio."""
-    return list(Status).index(verdict.status), float(np.nan_to_num(verdict.noise_ratio))
+    return verdict.status.severity, float(np.nan_to_num(verdict.noise_ratio))
 
 
 def _scale(want: Array, runs: Array, dtype: str) -> tuple[F64, float, NDArray[np.bool_]]:

@@ -173,7 +173,7 @@ def gather(held: list[Evidence], more: Sequence[Evidence]) -> None:
 
 def _gravity(evidence: Evidence) -> tuple[int, float]:
     size = evidence.metrics.error_over_bound if evidence.metrics else math.inf
-    return list(Status).index(evidence.status), size
+    return evidence.status.severity, size
 
 
 def verdict(

@@ -34,6 +34,11 @@ class Status(StrEnum):
     """The runtime refused, failed or died on a valid model. Exit code 1."""
 
     @property
+    def severity(self) -> int:
+        """The larger, the graver."""
+        return tuple(Status).index(self)
+
+    @property
     def broken(self) -> bool:
         return self not in (Status.NOTRUN, Status.PASS, Status.WARN)
 
@@ -44,7 +49,6 @@ class Status(StrEnum):
         return ExitCode.UNAVAILABLE if self is Status.NOTRUN else ExitCode.OK
 
 
-_SEVERITY = tuple(Status)
 ACCEPTABLE = (Status.WARN, Status.LOWPREC, Status.UNSTABLE)
 """What a user may take for held: the right function, in other arithmetic than was asked for."""
 
@@ -63,4 +67,4 @@ def acceptable(words: Iterable[str]) -> tuple[Status, ...]:
 
 def worst(statuses: Iterable[Status]) -> Status:
     """The gravest; NOTRUN when there is none."""
-    return max(statuses, key=_SEVERITY.index, default=Status.NOTRUN)
+    return max(statuses, key=lambda status: status.severity, default=Status.NOTRUN)

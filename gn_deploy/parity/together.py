@@ -5,10 +5,8 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from gn_deploy.parity.report import OutputVerdict, ParityReport, RuntimeVerdict, SiteVerdict
-from gn_deploy.parity.status import Status
 
 Verdict = TypeVar("Verdict", SiteVerdict, OutputVerdict)
-_SEVERITY = tuple(Status)
 
 
 def together(plain: ParityReport, other: ParityReport, word: str) -> ParityReport:
@@ -38,11 +36,11 @@ def _worse(a: Verdict, b: Verdict | None, word: str) -> Verdict:
 
 
 def _runtime(a: RuntimeVerdict, b: RuntimeVerdict | None, word: str) -> RuntimeVerdict:
-    if b is None or _SEVERITY.index(b.status) <= _SEVERITY.index(a.status):
+    if b is None or b.status.severity <= a.status.severity:
         return a
     return replace(a, status=b.status, reason=f"{word}: {b.reason}" if b.reason else a.reason)
 
 
 def _gravity(verdict: Any) -> tuple[int, float]:
     size = verdict.metrics.error_over_bound if verdict.metrics else -math.inf
-    return _SEVERITY.index(verdict.status), size
+    return verdict.status.severity, size

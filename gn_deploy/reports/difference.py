@@ -36,7 +36,6 @@ from gn_deploy.rounding import FORMATS
 DIFFERENCE_VERSION = 1
 FACTOR = 2.0  # errors of right runtimes move by tens of percent from one release of a runtime to the next
 T = TypeVar("T")
-_GRAVITY = tuple(Status)
 
 
 class Direction(StrEnum):
@@ -225,7 +224,7 @@ def _graver(old: Status, new: Status) -> Direction:
         if other.broken:
             return Direction.WORSE if old is Status.NOTRUN else Direction.CHANGED
         return Direction.BETTER if old is Status.NOTRUN else Direction.WORSE
-    return Direction.WORSE if _GRAVITY.index(new) > _GRAVITY.index(old) else Direction.BETTER
+    return Direction.WORSE if new.severity > old.severity else Direction.BETTER
 
 
 def _grown(old: float, new: float, broken: bool) -> Direction | None:

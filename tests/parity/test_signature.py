@@ -56,7 +56,7 @@ class Case:
             )
         ]
         told = [e.signs for e in found if e.signs is not None]
-        worst = max((e.status for e in found), key=list(Status).index)
+        worst = max((e.status for e in found), key=lambda status: status.severity)
         return worst, likeliest(told), together(told)
 
     def equal(self, fault: str, other: str) -> bool:

@@ -1,10 +1,10 @@
 """How a model gets into a runtime: as a self-contained proto, as bytes when they fit, or as a file."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gn_deploy.errors import InputError
 from gn_deploy.graph.slots import is_external, slots
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import onnx
     import onnx_ir as ir
 
+T = TypeVar("T")
 PROTOBUF_LIMIT = 2**31 - 2**24
 """Bytes of weights beyond which a model cannot be one protobuf message (2 GiB), 16 MiB left for the graph itself."""
 
@@ -35,17 +36,43 @@ def opened(model: "ir.Model | Path | str") -> "ir.Model":
     if path is None:
         assert isinstance(model, ir.Model)
         return model
-    try:
-        return ir.load(path)
-    except Exception as error:  # protobuf, onnx_ir and the file system each raise their own
-        raise InputError(f"cannot read {path} as ONNX: {type(error).__name__}") from error
+    return _read(path, ir.load)
 
 
-def float_dtypes(model: "ir.Model") -> set[str]:
+def stored_dtypes(model: "ir.Model | Path | str") -> set[str]:
     """Names of the element types of the model's inputs, outputs and weights ("float16", "int64", ...)."""
+    path = model_path(model)
+    if path is not None:
+        return _stored_dtypes(path)
+    assert not isinstance(model, (str, Path))
     values = [*model.graph.inputs, *model.graph.outputs, *model.graph.initializers.values()]
     types = [value.const_value.dtype if value.const_value is not None else value.dtype for value in values]
     return {str(dtype.numpy()) for dtype in types if dtype is not None}
+
+
+def _stored_dtypes(path: Path) -> set[str]:
+    """Without onnx_ir, whose import takes longer than all else that a worker process does before it opens a model."""
+    import onnx
+
+    def element(kind: onnx.TypeProto) -> int:
+        match kind.WhichOneof("value"):
+            case "tensor_type":
+                return kind.tensor_type.elem_type
+            case "sequence_type" | "optional_type" as holder:
+                return element(getattr(kind, holder).elem_type)
+        return onnx.TensorProto.UNDEFINED
+
+    graph = _read(path, lambda file: onnx.load(file, load_external_data=False)).graph
+    kinds = {element(value.type) for value in (*graph.input, *graph.output)}
+    kinds |= {tensor.data_type for tensor in graph.initializer}
+    return {str(onnx.helper.tensor_dtype_to_np_dtype(kind)) for kind in kinds - {onnx.TensorProto.UNDEFINED}}
+
+
+def _read(path: Path, load: Callable[[Path], T]) -> T:
+    try:
+        return load(path)
+    except Exception as error:  # protobuf, onnx_ir and the file system each raise their own
+        raise InputError(f"cannot read {path} as ONNX: {type(error).__name__}") from error
 
 
 def weight_bytes(model: "ir.Model") -> int:
@@ -75,12 +102,12 @@ def to_proto(model: "ir.Model | Path | str") -> "onnx.ModelProto":
 @contextmanager
 def as_file(model: "ir.Model | Path | str") -> Iterator[Path]:
     """The model as a file: the path it was given as, or a temporary one (weights beside it when they are too large)."""
-    import onnx_ir as ir
-
     path = model_path(model)
     if path is not None:
         yield path
         return
+    import onnx_ir as ir
+
     assert isinstance(model, ir.Model)
     with TemporaryDirectory(prefix="gn-deploy-") as folder:
         path = Path(folder, "model.onnx")

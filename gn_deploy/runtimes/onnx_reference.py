@@ -21,7 +21,7 @@ from gn_deploy.runtimes.base import (
     one_line,
     precision_name,
 )
-from gn_deploy.runtimes.handover import float_dtypes, opened, self_contained
+from gn_deploy.runtimes.handover import opened, self_contained, stored_dtypes
 from gn_deploy.runtimes.promote import promote
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ class OnnxReferenceSession:
         clone = self_contained(model)
         if clone is model and (precision or model.functions):  # which are rewritten below
             clone = model.clone()
-        self.precision = precision or precision_name(float_dtypes(model))
+        self.precision = precision or precision_name(stored_dtypes(model))
         self._exact = precision == "float64"
         try:
             if clone.functions:

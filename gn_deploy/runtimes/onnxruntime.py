@@ -26,9 +26,9 @@ from gn_deploy.runtimes.base import (
 from gn_deploy.runtimes.handover import (
     PROTOBUF_LIMIT,
     as_file,
-    float_dtypes,
     model_path,
     opened,
+    stored_dtypes,
     to_proto,
     weight_bytes,
 )
@@ -72,7 +72,7 @@ class OrtSession:
 
         pinned = {"use_tf32": str(int(tf32))} if provider == CUDA.provider else {}
         self.runtime = runtime
-        self.written = precision_name(float_dtypes(opened(model)))
+        self.written = precision_name(stored_dtypes(model))
         self.precision = with_tf32(self.written) if tf32 or provider == TENSORRT.provider else self.written
         options = ort.SessionOptions()
         options.log_severity_level = 4  # fatal: an error is raised anyway, and 3 would print it to stderr as well
@@ -120,7 +120,7 @@ class OnnxRuntime:
 
     name: str
     provider: str
-    packages: tuple[str, ...] = ("onnxruntime", "onnx_ir")
+    packages: tuple[str, ...] = ("onnxruntime", "onnx")
     precisions: tuple[str, ...] = ()
 
     def probe(self) -> Probe:

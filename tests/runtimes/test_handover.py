@@ -1,5 +1,8 @@
 """Models on their way into a runtime: whole, wherever their weights lie, and left as they were."""
 
+import subprocess
+import sys
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -44,5 +47,33 @@ def test_a_proto_holds_every_weight(external, tmp_path) -> None:
     model, scale = external
     for given in (model, tmp_path / "m.onnx"):
         np.testing.assert_array_equal(weights(handover.to_proto(given)), scale)
-    assert handover.float_dtypes(model) == {"float32"}
     assert handover.weight_bytes(model) == 2 * scale.nbytes
+
+
+def test_a_path_tells_its_types_as_the_model_does(external, tmp_path) -> None:
+    model, _ = external
+    assert handover.stored_dtypes(model) == handover.stored_dtypes(tmp_path / "m.onnx") == {"float32"}
+    made = onnx.parser.parse_model(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (bfloat16[N] x, optional(seq(float16[N])) s, int64 n) => (seq(double[N]) y)
+        <float8e4m3fn[1] w = {1}> { y = SequenceEmpty <dtype = 11> () }"""
+    )
+    onnx.save(made, tmp_path / "kinds.onnx")
+    kinds = {"bfloat16", "float16", "int64", "float64", "float8_e4m3fn"}
+    assert (
+        handover.stored_dtypes(tmp_path / "kinds.onnx")
+        == handover.stored_dtypes(ir.load(tmp_path / "kinds.onnx"))
+        == kinds
+    )
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(InputError, match="as ONNX"):
+        handover.stored_dtypes(tmp_path / "bad.onnx")
+
+
+def test_a_worker_of_onnx_runtime_does_without_onnx_ir(external, tmp_path) -> None:
+    """Its import takes longer than all else the process does, and there are two of them for each comparison."""
+    code = (
+        "import sys; from pathlib import Path; from gn_deploy.runtimes import RUNTIMES, child; "
+        f"RUNTIMES.require('onnxruntime').open(Path({str(tmp_path / 'm.onnx')!r})); assert 'onnx_ir' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -237,7 +237,7 @@ def compare(
        anything that gives dicts {input: array}. They are read one by one. Without any, inputs are drawn: ``dims`` gives
        dynamic dimensions a size or several, ``sizes="auto"`` also tries one sample, another batch, odd sizes, 1 x 1.
        A size that ``a`` itself refuses is told in ``notes``; one that only ``b`` refuses breaks parity.
-       ``until_confident`` (True, or an ``Until``) goes on with fresh inputs until the verdict is settled.
+       ``until_confident`` (True, or an ``Until``) goes on with fresh inputs until it is settled; else it has not held.
        ``redraw_affine`` judges both models again with other scales and biases, equal in both, on copies: the 1 and 0 of
        a network that was never trained hide that they are misplaced. Sites that could not be drawn are in ``notes``.
     4. ``atol`` and ``rtol`` replace the derived bound: |b - truth| <= atol + rtol |truth|.
@@ -280,8 +280,8 @@ def compare(
     locate = locate or blame or repro is not None
     if data is not None and (dims or sizes):
         raise InputError("inputs of your own have the sizes they have", "leave out the sizes, or the data")
-    if (until_confident or sizes) and not network:
-        raise InputError("sizes and confidence are of networks that run", "leave network=True (no --probes-only)")
+    if not network and (until_confident or sizes or dims or (data is not None and metric is None)):
+        raise InputError("data, sizes and confidence are of networks that run", "leave network=True (no --probes-only)")
     if locate and not network:
         raise InputError("a place is found by running the networks", "leave network=True (no --probes-only)")
     reference, candidate = _normalized(a), _normalized(b)

@@ -159,7 +159,7 @@ def parity(
     console = terminal(json)
     dims = once("--dim", map(tried, dim or ()))
     until = _until(until_confident, level=confidence, rate=rate, seconds=time_budget)
-    runtime = list(dict.fromkeys(runtime or ()))
+    runtime = _once_each(runtime or ())
     _require([*runtime, *filter(None, [reference_runtime])])
     if in_process and (time_limit is not None or memory_limit is not None):
         raise InputError("--in-process knows no limits", "leave it out to limit time and memory")
@@ -234,6 +234,13 @@ def _require(runtimes: Sequence[str]) -> None:
         probe = RUNTIMES.require(resolve(name)).probe()
         if not probe.run:
             raise UnavailableError(f"runtime '{name}' cannot run here: {probe.run.reason}")
+
+
+def _once_each(runtimes: Sequence[str]) -> list[str]:
+    """Each runtime once, also when it is asked for by its name and by its alias."""
+    from gn_deploy.runtimes import asked_precision, resolve
+
+    return list({(resolve(name), asked_precision(name)): name for name in reversed(runtimes)}.values())[::-1]
 
 
 def _until(asked: bool, **options: float | None) -> Any:

@@ -53,6 +53,8 @@ def _about(runtime: str, broken: list[SiteVerdict], report: ParityReport, a: str
         if all(v.status is Status.UNSTABLE for v in broken):
             return f"The model itself takes the variance in one pass: correct {b} where it is made."
         return f"See what each of the two says it computes: gn-deploy inspect {a} ; gn-deploy inspect {b}"
+    if any(d.value for d in report.located if _plain(d.runtime) == _STANDARD):
+        return f"{b} is wrong, whoever runs it; see what each computes: gn-deploy inspect {a} ; gn-deploy inspect {b}"
     standard = [v for v in report.sites if _plain(v.runtime) == _STANDARD]
     if any(v.status.broken for v in standard):
         return ""  # what is written is wrong already, whoever runs it: the advice about that comes with the standard

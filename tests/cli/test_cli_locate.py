@@ -67,3 +67,12 @@ def test_the_fault_and_a_small_model_of_it(here: Callable[..., Ended], tmp_path:
     assert sorted(p.name for p in (tmp_path / "out" / "repro" / "onnxruntime").iterdir()) == sorted(FILES)
     told = here("parity", "a.onnx", "a.onnx", "-r", "onnxruntime", "--repro", "small", "--in-process").err
     assert "to see it by itself: python small/onnxruntime/repro.py" in told.replace("\\", "/")
+
+
+def test_a_file_that_was_found_wrong_is_not_looked_into_again(
+    here: Callable[..., Ended], saved: Callable[..., Path]
+) -> None:
+    saved("a.onnx")
+    saved("b.onnx", epsilon=0.1)
+    ended = here("parity", "a.onnx", "b.onnx", "--runtime", "onnxruntime", "--in-process", "--locate")
+    assert "Next:  b.onnx is wrong, whoever runs it; see what each computes: gn-deploy inspect a.onnx ;" in ended.err

@@ -96,6 +96,16 @@ def test_override_decides_and_says_so() -> None:
     assert "as asked" in report.sites[0].reason
 
 
+def test_what_only_the_users_tolerance_refuses_is_not_called_another_function() -> None:
+    a = network(native())
+    [right, wrong] = (compare(a, network(b), atol=1e-9).sites[0] for b in (RIGHT["layer norm"], WRONG["epsilon 1e-6"]))
+    assert (right.status, wrong.status) == (Status.FAIL, Status.FAIL)
+    assert "inside the derived bound, which rounding needs on these inputs" in right.reason
+    assert not right.looks_like
+    assert "does not compute this GroupNorm" in wrong.reason
+    assert wrong.looks_like
+
+
 def test_different_inputs_are_an_input_error() -> None:
     with pytest.raises(InputError, match="input 'x'"):
         compare(alone(native()), network(native()))

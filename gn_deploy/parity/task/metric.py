@@ -3,7 +3,6 @@
 import difflib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from gn_deploy.errors import InputError
 from gn_deploy.exporters.failure import one_line, place
-from gn_deploy.parity.sources.function import importable, load_module
+from gn_deploy.parity.sources.code import code, importable, load
 from gn_deploy.parity.task.classes import agreement, intersections_and_unions, mean_iou, top_k
 from gn_deploy.parity.task.images import cosine, psnr, ssim
 from gn_deploy.reference import F64
@@ -79,15 +78,19 @@ def find_metric(metric: "str | Metric | Callable[..., Any]") -> Metric:
         near = difflib.get_close_matches(known, METRICS, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"one of {', '.join(METRICS)}, {_FORMS}"
         raise InputError(f"unknown metric '{metric}'", hint)
-    where, _, function = name.rpartition(":")
-    file = Path(where) if where.endswith(".py") else None
-    if file is not None and not file.is_file():
-        raise InputError(f"no such file: {file}", "a metric is FILE.py:FUNCTION or MODULE:FUNCTION")
-    with importable(file.resolve().parent if file else Path.cwd()):
-        found = getattr(load_module(file or where, name), function, None)
+    at = code(name)
+    if at is None:
+        raise InputError(f"'{metric}' names no function", f"a metric is {', '.join(METRICS)}, {_FORMS}")
+    with importable(at.folder):
+        found = load(at, at.name, "it takes (outputs, labels) of a batch and returns one score per sample")
     if not callable(found):
-        raise InputError(f"'{where}' has no function '{function}'", f"a metric is {', '.join(METRICS)}, {_FORMS}")
-    return scored_by(found, function)
+        raise InputError(f"'{at.source}' has no function '{at.name}'", f"a metric is {', '.join(METRICS)}, {_FORMS}")
+
+    def with_its_folder(outputs: Any, wanted: Any) -> Any:
+        with importable(at.folder):  # for what it imports when it is called
+            return found(outputs, wanted)
+
+    return scored_by(with_its_folder, at.name)
 
 
 def scored_by(function: Callable[..., Any], name: str) -> Metric:

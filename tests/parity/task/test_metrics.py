@@ -153,10 +153,12 @@ def test_metrics_by_name() -> None:
 
 def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "metric_neighbour.py").write_text("FACTOR = 2\n")
+    (tmp_path / "metric_factor.py").write_text("TWO = 2\n")
     (tmp_path / "mine.py").write_text(
         "from metric_neighbour import FACTOR\n"
         "def each(y, t): return FACTOR * abs(y - t).mean(1)\n"
         "def one(y, t): return float(FACTOR * abs(y - t).mean())\n"
+        "def late(y, t): from metric_factor import TWO; return TWO * abs(y - t).mean(1)\n"
         "def odd(y, t): return y\n"
         "def fails(y, t): raise RuntimeError('no')\n"
         "number = 3\n"
@@ -166,7 +168,7 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     y, t = np.arange(6.0).reshape(3, 2), np.ones((3, 2))
     wanted = 2 * np.abs(y - t).mean(1)
     monkeypatch.chdir(tmp_path)
-    for name in (str(tmp_path / "mine.py") + ":each", "mine:each", "mine:one"):  # one number: asked per sample
+    for name in (str(tmp_path / "mine.py") + ":each", "mine:each", "mine:one", "mine:late"):  # one: of each
         np.testing.assert_allclose(find_metric(name).score(y, t), wanted)
     np.testing.assert_allclose(find_metric(lambda y, t: [1, 2, 3]).score({"a": y}, t), [1, 2, 3])
     for name, words in {"mine:odd": "shape", "mine:fails": "raised RuntimeError: no"}.items():
@@ -174,7 +176,7 @@ def test_a_function_of_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
             find_metric(name).score(y, t)
     for name, words in {
         "mine:number": "no function 'number'", "absent.py:f": "no such file", "absent:f": "no module 'absent'",
-        "broken.py:f": "ZeroDivisionError",
+        "broken.py:f": "ZeroDivisionError", "a b:f": "names no function", "mine:nothing": "has no 'nothing'",
     }.items():  # fmt: skip
         with pytest.raises(InputError, match=words):
             find_metric(name)

@@ -224,19 +224,24 @@ class _Terms:
         """fl_L(mean of each group) for every L, (N, G, 1, 1) each; pixel by pixel instead of channel by channel where
         the order says so."""
         found = []
-        rows = values.reshape(-1, self.n).astype(self.dtype)
+        rows = self._rows(values)
         for lanes, by_pixel in self.orders if orders is None else orders:
-            own = np.swapaxes(values, 2, 3).reshape(-1, self.n).astype(self.dtype) if by_pixel else rows
+            own = self._rows(np.swapaxes(values, 2, 3)) if by_pixel else rows
             own = own * own if square else own
             found.append(_sum(own, lanes).astype(np.float64).reshape(self.parts.mean.shape) / self.n)
         return found
 
+    def _rows(self, values: F64) -> NDArray[Any]:
+        """One for each group, with zeros to whole lanes of any number."""
+        rows = values.reshape(-1, self.n).astype(self.dtype)
+        short = -self.n % LANES[-1]
+        return np.pad(rows, ((0, 0), (0, short))) if short else rows
+
 
 def _sum(rows: NDArray[Any], lanes: int) -> NDArray[Any]:
-    """Of each row in its own dtype, with so many running sums, each fed every so many elements."""
+    """Of each row in its own dtype, with so many running sums, each fed every so many elements; whole lanes."""
     if lanes == 1:
         return np.add.accumulate(rows, axis=1)[:, -1]
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % LANES[-1])))  # zeros to whole lanes
     total: NDArray[Any] = np.add.reduce(np.add.reduce(rows.reshape(len(rows), -1, lanes), axis=1), axis=1)
     return total
 

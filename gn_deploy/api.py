@@ -288,7 +288,7 @@ def compare(
     chosen = tuple(runtimes or (REFERENCE_RUNTIME,))
     task = asked(
         reference, candidate, metric=metric, data=data, limit=limit, labels=labels, allowed_drop=allowed_drop,
-        data_range=data_range,
+        data_range=data_range, reference_runtime=reference_runtime, settling=bool(until_confident),
     )  # fmt: skip
     given = data if task is None else [task.data.first().feeds]
     own = None if given is None else Data(given, input_specs(reference), limit=limit)

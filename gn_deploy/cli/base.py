@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 MEMORY_LIMIT = "8GiB"
 """Of a runtime's process unless asked otherwise: half of a small CI machine, twice the largest model of our tests."""
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout, and nothing else.")]
+JSON_HELP = "Print one JSON document on stdout, and nothing else."
+Json = Annotated[bool, typer.Option("--json", help=JSON_HELP)]
 NoVerify = Annotated[
     bool, typer.Option("--no-verify", help="Skip the check of every rewritten site against the float64 oracle.")
 ]

@@ -12,9 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from gn_deploy.cli.base import (
+    JSON_HELP,
     MEMORY_LIMIT,
     Answer,
-    Json,
     bar,
     bytes_of,
     check_folder,
@@ -26,11 +26,23 @@ from gn_deploy.cli.base import (
 from gn_deploy.errors import InputError, UnavailableError
 
 BUILT_IN = "top-1, top-5, iou, psnr, ssim, cosine"
+_MODELS = "Models"
+_RUNTIMES = "Runtimes"
+_INPUTS = "Inputs"
+_VERDICT = "Tolerance and verdict"
+_CAUSE = "Find the cause"
+_TASK = "Task"
+_LIMITS = "Limits"
+_OUTPUT = "Output"
 
 
 def parity(
-    reference: Annotated[str, typer.Argument(metavar="A", help="The model as it was: an ONNX file or a recipe.")],
-    candidate: Annotated[Path, typer.Argument(metavar="B", help="The model as it is now: an ONNX file.")],
+    reference: Annotated[
+        str, typer.Argument(metavar="A", help="The model as it was: an ONNX file or a recipe.", rich_help_panel=_MODELS)
+    ],
+    candidate: Annotated[
+        Path, typer.Argument(metavar="B", help="The model as it is now: an ONNX file.", rich_help_panel=_MODELS)
+    ],
     runtime: Annotated[
         list[str] | None,
         typer.Option(
@@ -38,6 +50,16 @@ def parity(
             "-r",
             metavar="NAME[:DTYPE]",
             help="Run B here, openvino:bf16 in that precision; repeatable. Default: the ONNX standard itself.",
+            rich_help_panel=_RUNTIMES,
+        ),
+    ] = None,
+    reference_runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--reference-runtime",
+            metavar="NAME",
+            help="With --metric: run A's samples here. Default: in float64, exact and slow.",
+            rich_help_panel=_RUNTIMES,
         ),
     ] = None,
     data: Annotated[
@@ -46,108 +68,197 @@ def parity(
             "--data",
             metavar="SOURCE",
             help="Your own inputs: .npz, .npy, Polygraphy .json, .pt, ONNX test data, a folder, FILE.py:FUNCTION.",
+            rich_help_panel=_INPUTS,
         ),
     ] = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", help="Use at most the first N of your inputs.")
+        int | None,
+        typer.Option("--limit", metavar="N", help="Use at most the first N of your inputs.", rich_help_panel=_INPUTS),
     ] = None,
     dim: Annotated[
         list[str] | None,
         typer.Option(
-            "--dim", metavar="NAME=SIZE,...", help="Size of a dynamic dimension, or several to try; repeatable."
+            "--dim",
+            metavar="NAME=SIZE,...",
+            help="Size of a dynamic dimension, or several to try; repeatable.",
+            rich_help_panel=_INPUTS,
         ),
     ] = None,
     sizes: Annotated[
         str | None,
-        typer.Option("--sizes", metavar="auto", help="Also try one sample, another batch, odd sizes, and 1 x 1."),
+        typer.Option(
+            "--sizes",
+            metavar="auto",
+            help="Also try one sample, another batch, odd sizes, and 1 x 1.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
     redraw_affine: Annotated[
-        bool, typer.Option("--redraw-affine", help="Judge again with scales and biases drawn anew, equal in A and B.")
+        bool,
+        typer.Option(
+            "--redraw-affine",
+            help="Judge again with scales and biases drawn anew, equal in A and B.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = False,
     until_confident: Annotated[
-        bool, typer.Option("--until-confident", help="Go on with fresh inputs until the verdict is settled.")
+        bool,
+        typer.Option(
+            "--until-confident", help="Go on with fresh inputs until the verdict is settled.", rich_help_panel=_INPUTS
+        ),
     ] = False,
     confidence: Annotated[
-        float | None, typer.Option("--confidence", metavar="C", help="How sure --until-confident is. Default: 0.95.")
+        float | None,
+        typer.Option(
+            "--confidence", metavar="C", help="How sure --until-confident is. Default: 0.95.", rich_help_panel=_INPUTS
+        ),
     ] = None,
     rate: Annotated[
         float | None,
-        typer.Option("--rate", metavar="R", help="That fewer than this share of inputs break it. Default: 0.01."),
+        typer.Option(
+            "--rate",
+            metavar="R",
+            help="That fewer than this share of inputs break it. Default: 0.01.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
     time_budget: Annotated[
-        float | None, typer.Option("--time-budget", metavar="SECONDS", help="Time for --until-confident to stop after.")
-    ] = None,
-    atol: Annotated[float | None, typer.Option(help="Absolute tolerance instead of the derived bound.")] = None,
-    rtol: Annotated[float | None, typer.Option(help="Relative tolerance instead of the derived bound.")] = None,
-    probes_only: Annotated[
-        bool, typer.Option("--probes-only", help="Probe each GroupNorm alone, run neither network: for large models.")
-    ] = False,
-    time_limit: Annotated[
         float | None,
-        typer.Option("--time-limit", metavar="SECONDS", help="For opening a model, and for each run. Default: 600."),
+        typer.Option(
+            "--time-budget",
+            metavar="SECONDS",
+            help="Time for --until-confident to stop after.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = None,
-    memory_limit: Annotated[
-        str | None,
-        typer.Option("--memory-limit", metavar="SIZE", help="Of each runtime's process. Default: 8GiB; 0 for none."),
-    ] = None,
-    in_process: Annotated[
-        bool, typer.Option("--in-process", help="Run the runtimes in this process, without limits: to debug them.")
+    probes_only: Annotated[
+        bool,
+        typer.Option(
+            "--probes-only",
+            help="Probe each GroupNorm alone, run neither network: for large models.",
+            rich_help_panel=_INPUTS,
+        ),
     ] = False,
+    atol: Annotated[
+        float | None, typer.Option(help="Absolute tolerance instead of the derived bound.", rich_help_panel=_VERDICT)
+    ] = None,
+    rtol: Annotated[
+        float | None, typer.Option(help="Relative tolerance instead of the derived bound.", rich_help_panel=_VERDICT)
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--accept",
+            metavar="VERDICT",
+            help="Take lowprec or unstable for held; repeatable.",
+            rich_help_panel=_VERDICT,
+        ),
+    ] = None,
+    would_notice: Annotated[
+        bool,
+        typer.Option(
+            "--would-notice",
+            help="Seed faults into copies of B, and say which this comparison would notice.",
+            rich_help_panel=_VERDICT,
+        ),
+    ] = False,
+    fault: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--fault",
+            metavar="NAME",
+            help="With --would-notice: only this fault; repeatable. Default: all.",
+            rich_help_panel=_VERDICT,
+        ),
+    ] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            "--budget",
+            metavar="SECONDS",
+            help="With --would-notice: time to spend on it. Default: 600.",
+            rich_help_panel=_VERDICT,
+        ),
+    ] = None,
     locate: Annotated[
-        bool, typer.Option("--locate", help="Find the first value that is not what it should be.")
+        bool,
+        typer.Option("--locate", help="Find the first value that is not what it should be.", rich_help_panel=_CAUSE),
     ] = False,
     blame: Annotated[
-        bool, typer.Option("--blame", help="The same, and which setting of the runtime is at fault for it.")
+        bool,
+        typer.Option(
+            "--blame", help="The same, and which setting of the runtime is at fault for it.", rich_help_panel=_CAUSE
+        ),
     ] = False,
     repro: Annotated[
         Path | None,
         typer.Option(
-            "--repro", metavar="DIR", help="The same, and a small model that shows it. Default: DIR/repro of --report."
+            "--repro",
+            metavar="DIR",
+            help="The same, and a small model that shows it. Default: DIR/repro of --report.",
+            rich_help_panel=_CAUSE,
         ),
     ] = None,
     metric: Annotated[
         str | None,
         typer.Option(
-            metavar="METRIC", help=f"Judge the task too: {BUILT_IN}, MODULE:FUNCTION or FILE.py:FUNCTION. Needs --data."
+            metavar="METRIC",
+            help=f"Judge the task too: {BUILT_IN}, MODULE:FUNCTION or FILE.py:FUNCTION. Needs --data.",
+            rich_help_panel=_TASK,
         ),
     ] = None,
     labels: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Array of the labels in --data, or an .npy file.")
+        str | None,
+        typer.Option(metavar="NAME", help="Array of the labels in --data, or an .npy file.", rich_help_panel=_TASK),
     ] = None,
     allowed_drop: Annotated[
-        str | None, typer.Option("--allowed-drop", metavar="DROP", help="How much of the metric may be lost: 0.5%.")
-    ] = None,
-    data_range: Annotated[
-        float | None, typer.Option("--data-range", metavar="R", help="What images span, for psnr and ssim: 1 or 255.")
-    ] = None,
-    reference_runtime: Annotated[
         str | None,
         typer.Option(
-            "--reference-runtime", metavar="NAME", help="Run A's samples here. Default: in float64, exact and slow."
+            "--allowed-drop", metavar="DROP", help="How much of the metric may be lost: 0.5%.", rich_help_panel=_TASK
         ),
     ] = None,
-    accept: Annotated[
-        list[str] | None,
-        typer.Option("--accept", metavar="VERDICT", help="Take lowprec or unstable for held; repeatable."),
+    data_range: Annotated[
+        float | None,
+        typer.Option(
+            "--data-range", metavar="R", help="What images span, for psnr and ssim: 1 or 255.", rich_help_panel=_TASK
+        ),
     ] = None,
-    would_notice: Annotated[
+    time_limit: Annotated[
+        float | None,
+        typer.Option(
+            "--time-limit",
+            metavar="SECONDS",
+            help="For opening a model, and for each run. Default: 600.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    memory_limit: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-limit",
+            metavar="SIZE",
+            help="Of each runtime's process. Default: 8GiB; 0 for none.",
+            rich_help_panel=_LIMITS,
+        ),
+    ] = None,
+    in_process: Annotated[
         bool,
         typer.Option(
-            "--would-notice", help="Seed faults into copies of B, and say which this comparison would notice."
+            "--in-process",
+            help="Run the runtimes in this process, without limits: to debug them.",
+            rich_help_panel=_LIMITS,
         ),
     ] = False,
-    fault: Annotated[
-        list[str] | None,
-        typer.Option("--fault", metavar="NAME", help="With --would-notice: only this fault; repeatable. Default: all."),
-    ] = None,
-    budget: Annotated[
-        float | None,
-        typer.Option("--budget", metavar="SECONDS", help="With --would-notice: time to spend on it. Default: 600."),
-    ] = None,
     report: Annotated[
-        Path | None, typer.Option("--report", metavar="DIR", help="Write report.html, report.json and junit.xml here.")
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="DIR",
+            help="Write report.html, report.json and junit.xml here.",
+            rich_help_panel=_OUTPUT,
+        ),
     ] = None,
-    json: Json = False,
+    json: Annotated[bool, typer.Option("--json", help=JSON_HELP, rich_help_panel=_OUTPUT)] = False,
 ) -> Answer:
     """Judge whether B computes what A computes. Exit code 0 when parity held, 1 when it broke.
 

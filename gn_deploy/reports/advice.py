@@ -71,7 +71,7 @@ def _settling(report: ParityReport) -> str:
     if sure is None or not sure.inputs:
         return ""
     rate = math.ceil(100 * sure.rate_below) / 100  # a round one that these inputs are enough for
-    less = f", or ask for less: {plural(sure.inputs, 'input')} settle --rate {rate:g}" if rate < 1 else ""
+    less = f", or ask for less: --rate {rate:g} is settled by {plural(sure.inputs, 'input')}" if rate < 1 else ""
     return f"Give it more inputs: a longer --time-budget or none, or more --data{less}"
 
 

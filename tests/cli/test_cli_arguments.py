@@ -86,6 +86,8 @@ WRONG = {
     "parity m.onnx m.onnx --data data": ("no .npz or .npy file in data", "numpy.savez"),
     "parity m.onnx m.onnx --probes-only --data wrong.npz": ("are of networks that run", "--probes-only"),
     "parity m.onnx m.onnx --probes-only --dim batch=2": ("are of networks that run", "--probes-only"),
+    "parity m.onnx m.onnx --reference-runtime ort": ("reference_runtime without a metric", "--metric"),
+    "parity m.onnx m.onnx --metric top-1 --data wrong.npz --until-confident": ("settles nothing", "twice"),
     "parity m.onnx m.onnx --report file": ("'file' is a file", "name a folder"),
     "parity m.onnx m.onnx --report file/in": ("'file' is a file", "name a folder"),
     "parity m.onnx m.onnx -r torch": ("runs modules, not ONNX files", "gn-deploy export"),

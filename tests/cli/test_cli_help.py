@@ -89,3 +89,12 @@ def test_the_console_script_is_the_same_program() -> None:
 
     scripts = tomllib.loads((Path(ROOT) / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts["gn-deploy"] == "gn_deploy.cli.app:main"
+
+
+def test_the_many_options_of_parity_stand_in_panels(cli: Callable[..., Ended]) -> None:
+    told = cli("parity", "-h").out
+    panels = ("Models", "Runtimes", "Inputs", "Tolerance and verdict", "Find the cause", "Task", "Limits", "Output")
+    places = [told.index(f"─ {panel} ─") for panel in panels]
+    assert places == sorted(places)
+    assert told.index("─ Options ─") < places[1], "what belongs nowhere is --help alone"
+    assert told.count("--", told.index("─ Options ─"), places[1]) == 1

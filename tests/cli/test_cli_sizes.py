@@ -47,7 +47,7 @@ def test_until_confident(here: Cli, folder: Path) -> None:
     assert "Not settled (the time was up after 4 of 299 inputs). Held on 4 inputs: with 95 % confidence" in late.err
     assert "Next:  Give it more inputs: a longer --time-budget or none, or more --data, or ask for less" in late.err
     enough = ("--until-confident", "--rate", "0.53")
-    assert "4 inputs settle --rate 0.53" in late.err
+    assert "--rate 0.53 is settled by 4 inputs" in late.err
     assert here("parity", "--in-process", "m.onnx", "m.onnx", *sizes, *enough).code == 0
 
 

@@ -35,13 +35,21 @@ def asked(
     labels: "str | Path | Array | None" = None,
     allowed_drop: float | str | None = None,
     data_range: float | None = None,
+    reference_runtime: str | None = None,
+    settling: bool = False,
 ) -> Task | None:
-    """The task; None when no metric is asked for. Raises InputError for what does not fit."""
+    """The task; None when no metric is asked for. Raises InputError for what does not fit.
+
+    ``settling`` tells that inputs are asked for until a verdict is settled, which the first batch of a task never does.
+    """
     if metric is None:
         extra = {"labels": labels, "allowed_drop": allowed_drop, "data_range": data_range}
+        extra["reference_runtime"] = reference_runtime
         if needless := next((name for name, value in extra.items() if value is not None), None):
             raise InputError(f"{needless} without a metric", "name one, for example top-1 (--metric top-1)")
         return None
+    if settling:
+        raise InputError("with a metric only its first batch judges GroupNorms, which settles nothing", "run it twice")
     found = find_metric(metric)
     if data is None:
         raise InputError(

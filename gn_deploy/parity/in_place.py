@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from gn_deploy.graph.cut import tap
 from gn_deploy.parity.cases import Array, Case
@@ -10,21 +10,20 @@ from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.per_site import (
     Evidence,
     Override,
-    channels,
     gather,
     is_dynamic,
     judge_arrays,
-    low_precision_stores,
+    judge_pair,
+    name_of,
+    parameters,
 )
 from gn_deploy.parity.promise import Promise
-from gn_deploy.parity.region import stored_in, sums_serially
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.taps import Chunks, Taps
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
-    from gn_deploy.forms.base import GroupNormSite
     from gn_deploy.runtimes.base import Opener
 
 
@@ -107,19 +106,9 @@ def _tapped_run(
             if changed and divisible:
                 break
             for pair in chunk:
-                x, y = values[str(pair.input.name)], values[str(pair.output.name)]
-                chunks.learn(pair, x.nbytes)
-                gather(
-                    found.setdefault(pair, []),
-                    judge_arrays(
-                        x, y, pair.spec, *_parameters(pair.site, values),
-                        case=case.name, promise=promise.within(stored_in(pair.region)),
-                        stores=low_precision_stores(pair, stored_in(pair.region) or y.dtype.name),
-                        tapped=True, override=override,
-                        serial=sums_serially(pair.region),
-                        operands={name: _array(value, values) for name, value in pair.operands.items()},
-                    ),
-                )  # fmt: skip
+                chunks.learn(pair, values[str(pair.input.name)].nbytes)
+                more = judge_pair(pair, values, case=case.name, promise=promise, tapped=True, override=override)
+                gather(found.setdefault(pair, []), more)
                 taps.judged(1)
     finally:
         if not chunks.only or (changed and divisible):
@@ -149,9 +138,9 @@ def evidence_in_torch(
                 found[pair] = [Evidence("in place", Status.NOTRUN, reason="scale or bias is only known at run time")]
             else:
                 x, y = values[f"{key}:input"], values[f"{key}:output"]
-                parameters = _parameters(pair.site, {})
-                told = judge_arrays(x, y, pair.spec, *parameters, case=case.name, override=override, promise=promise)
-                gather(found[pair], told)
+                own = parameters(pair.site, {})
+                more = judge_arrays(x, y, pair.spec, *own, case=case.name, override=override, promise=promise)
+                gather(found[pair], more)
     return found
 
 
@@ -162,25 +151,12 @@ def _hidden(pair: Pair, model: "ir.Model", names: set[str | None]) -> str:
         if producer.graph is not model.graph if producer is not None else not held:
             return "it is inside a subgraph or a function"
     for parameter in (pair.site.scale, pair.site.bias):
-        if is_dynamic(parameter) and _name(parameter) not in names:
-            return f"the candidate has no value '{_name(parameter)}', which is a parameter at run time"
+        if is_dynamic(parameter) and name_of(parameter) not in names:
+            return f"the candidate has no value '{name_of(parameter)}', which is a parameter at run time"
     return ""
 
 
 def _tapped(pair: Pair) -> list[str]:
-    dynamic = [_name(p) for p in (pair.site.scale, pair.site.bias) if is_dynamic(p)]
+    dynamic = [name_of(p) for p in (pair.site.scale, pair.site.bias) if is_dynamic(p)]
     operands = [str(value.name) for value in pair.operands.values() if value.const_value is None]
     return [str(pair.input.name), str(pair.output.name), *operands, *dynamic]
-
-
-def _array(value: "ir.Value", values: Mapping[str, Array]) -> Array:
-    return values[str(value.name)] if value.const_value is None else value.const_value.numpy()
-
-
-def _name(parameter: Any) -> str:
-    return str(parameter.value.name) if parameter.value is not None else ""
-
-
-def _parameters(site: "GroupNormSite", values: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
-    scale, bias = (channels(p, site.spec, values.get(_name(p)) if p else None) for p in (site.scale, site.bias))
-    return scale, bias

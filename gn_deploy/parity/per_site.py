@@ -16,6 +16,7 @@ from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.promise import Promise
+from gn_deploy.parity.region import stored_in, sums_serially
 from gn_deploy.parity.report import Metrics, SiteVerdict
 from gn_deploy.parity.signature import ONE_PASS, Signs, signs, together
 from gn_deploy.parity.status import Status, worst
@@ -24,7 +25,9 @@ from gn_deploy.rounding import FORMATS, coarser
 from gn_deploy.spec import FLOAT_DTYPES, HALF_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
-    from gn_deploy.forms.base import Parameter
+    import onnx_ir as ir
+
+    from gn_deploy.forms.base import GroupNormSite, Parameter
 
 Array = NDArray[Any]
 KEPT = 1000  # cases of a site that a report tells of; 2000 are held before they are thinned out
@@ -67,6 +70,31 @@ class Override:
 
     def __str__(self) -> str:
         return f"judged by atol={self.atol:g} rtol={self.rtol:g}, as asked"
+
+
+def judge_pair(
+    pair: Pair,
+    values: Mapping[str, Array],
+    *,
+    case: str,
+    hand: Sequence[str] | None = None,
+    promise: Promise = Promise(),  # noqa: B008 -- immutable
+    tapped: bool = False,
+    override: Override | None = None,
+) -> list[Evidence]:
+    """A pair on the ``values`` of the candidate's own names; ``judge_arrays`` has the rules.
+
+    A part that is written in half precision is promised in that.
+    """
+    x, y = values[str(pair.input.name)], values[str(pair.output.name)]
+    stored = stored_in(pair.region)
+    return judge_arrays(
+        x, y, pair.spec, *parameters(pair.site, values),
+        case=case, hand=hand, promise=promise.within(stored), tapped=tapped, override=override,
+        stores=low_precision_stores(pair, stored or y.dtype.name),
+        serial=sums_serially(pair.region),
+        operands={name: _known(value, values) for name, value in pair.operands.items()},
+    )  # fmt: skip
 
 
 def judge_arrays(
@@ -245,6 +273,22 @@ def channels(parameter: "Parameter | None", spec: GroupNormSpec, value: Array | 
     assert array is not None, "a parameter only known at run time needs its value"
     flat = np.asarray(array).reshape(-1)
     return np.repeat(flat, spec.channels_per_group) if parameter.array is None and parameter.per_group else flat
+
+
+def parameters(site: "GroupNormSite", values: Mapping[str, Array]) -> tuple[Array | None, Array | None]:
+    """Scale and bias as (C,) numbers; those only known at run time are among ``values``."""
+    scale, bias = (channels(p, site.spec, values.get(name_of(p)) if p else None) for p in (site.scale, site.bias))
+    return scale, bias
+
+
+def name_of(parameter: "Parameter | None") -> str:
+    """Of the value it is at run time; "" when it has none."""
+    return "" if parameter is None or parameter.value is None else str(parameter.value.name)
+
+
+def _known(value: "ir.Value", values: Mapping[str, Array]) -> Array:
+    name = str(value.name)
+    return values[name] if name in values or value.const_value is None else value.const_value.numpy()
 
 
 def is_dynamic(parameter: "Parameter | None") -> bool:

@@ -16,14 +16,12 @@ from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.per_site import (
     Evidence,
     Override,
-    channels,
     gather,
     is_dynamic,
-    judge_arrays,
-    low_precision_stores,
+    judge_pair,
 )
 from gn_deploy.parity.promise import Promise
-from gn_deploy.parity.region import stored_in, sums_serially
+from gn_deploy.parity.region import stored_in
 from gn_deploy.parity.status import Status
 from gn_deploy.rounding import coarser
 from gn_deploy.runtimes.base import TimeLimitExceeded
@@ -218,7 +216,9 @@ def _run(
             values = feeds | session.run(feeds)
             for plan, hand in zip(plans, dealt, strict=True):
                 if turn < len(hand):
-                    gather(found[plan.pair], _judged(plan.pair, *hand[turn], values, promise, override))
+                    own = hand[turn][1]
+                    more = judge_pair(plan.pair, values, case="probe", hand=own, promise=promise, override=override)
+                    gather(found[plan.pair], more)
     finally:
         session.close()
     return found
@@ -233,17 +233,3 @@ def _dealt(plan: _Plan, dtype: str, asked: str) -> list[tuple[Array, list[str]]]
     tensors = deal(plan.shape, spec, dtype=held)
     dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]
     return dealt[:1] if math.prod(plan.shape) > LARGE else dealt
-
-
-def _judged(
-    pair: Pair, x: Array, hand: list[str], values: dict[str, Array], promise: Promise, override: Override | None
-) -> list[Evidence]:
-    y, spec = values[str(pair.output.name)], pair.spec
-    scale, bias = channels(pair.site.scale, spec), channels(pair.site.bias, spec)
-    stores = low_precision_stores(pair, stored_in(pair.region) or y.dtype.name)
-    operands = {name: values[str(value.name)] for name, value in pair.operands.items()}
-    options: dict[str, Any] = {
-        "promise": promise.within(stored_in(pair.region)), "stores": stores, "override": override, "operands": operands,
-        "serial": sums_serially(pair.region),
-    }  # fmt: skip
-    return judge_arrays(x, y, spec, scale, bias, case="probe", hand=hand, **options)

@@ -12,7 +12,7 @@ from gn_deploy.parity.cases import Array, deal, hands
 from gn_deploy.parity.metrics import by_slot, nonfinite_mismatch
 from gn_deploy.parity.operands import draw, for_oracle
 from gn_deploy.parity.oracle import open_oracle
-from gn_deploy.parity.per_site import channels, is_dynamic
+from gn_deploy.parity.per_site import is_dynamic, name_of, parameters
 from gn_deploy.parity.probe import probe_shapes, shape_feeds
 from gn_deploy.parity.tolerance import Bounds, bounds
 from gn_deploy.rounding import FORMATS
@@ -73,10 +73,10 @@ class _Trial:
 
 def _trials(site: "GroupNormSite", spec: GroupNormSpec, model: "ir.Model") -> list[_Trial]:
     rng = np.random.default_rng(0)
-    parameters = (site.scale, site.bias)
-    dynamic = {_name(p): rng.standard_normal(_length(p, spec)) for p in parameters if p is not None and is_dynamic(p)}
-    scale, bias = (channels(p, spec, dynamic.get(_name(p))) for p in parameters)
-    folded = any(p is not None and p.array is not None and p.value is None for p in parameters)
+    given = [p for p in (site.scale, site.bias) if p is not None]
+    dynamic = {name_of(p): rng.standard_normal(_length(p, spec)) for p in given if is_dynamic(p)}
+    scale, bias = parameters(site, dynamic)
+    folded = any(p.array is not None and p.value is None for p in given)
     rounding = FORMATS[site.spec.dtype].u if folded else 0.0
     found = []
     for shape in probe_shapes(spec, [model.graph.inputs[0], site.input]):
@@ -113,10 +113,6 @@ def _difference(trial: _Trial, spec: GroupNormSpec, model: "ir.Model", session: 
     worst = int(errors.argmax())
     largest = float(np.abs(by_slot(y - reference, spec)[worst]).max())
     return f"off by up to {largest:.3g} on {trial.hand[worst]} values of shape {shape}"
-
-
-def _name(parameter: "Parameter | None") -> str:
-    return "" if parameter is None or parameter.value is None else str(parameter.value.name)
 
 
 def _length(parameter: "Parameter", spec: GroupNormSpec) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from gn_deploy.cli.base import Answer, Json, terminal
-from gn_deploy.errors import ExitCode
+from gn_deploy.errors import ExitCode, InputError
 
 File = Annotated[Path, typer.Argument(metavar="REPORT", help="report.json, or the folder it was written into.")]
 
@@ -26,6 +26,8 @@ def show(
     from gn_deploy.reports.text import show as print_report
 
     console = terminal(json)
+    if html is not None and junit is not None and html.resolve() == junit.resolve():
+        raise InputError(f"--html and --junit are both '{html}'", "name two files")
     wanted = {path: name for path, name in ((html, "html"), (junit, "junit")) if path is not None}
     for path in wanted:
         check_place(path)

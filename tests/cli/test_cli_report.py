@@ -68,6 +68,7 @@ def test_show_brings_an_old_report_to_the_schema_of_today(here: Cli, reports: Pa
         (["report", "dif", "a", "b"], "unknown command 'report dif'", "did you mean 'diff'?"),
         (["report", "qqq"], "unknown command 'report qqq'", "one of show, diff"),
         (["report", "diff", "before"], "Missing argument 'B'", "see 'gn-deploy report diff --help'"),
+        (["report", "show", "before", "--html", "x", "--junit", "./x"], "are both 'x'", "two files"),
         (["report", "diff", "before", "nowhere"], "no such file: nowhere", "gn-deploy parity A B --report"),
         (["report", "show", "bad.json"], "bad.json is not JSON", "gn-deploy parity A B --report"),
         (["report", "show", "before", "--html", "no/page.html"], "the folder 'no' is missing", "mkdir"),

@@ -52,6 +52,8 @@ LIPSCHITZ = {
     Activation.MISH: 1.0884981612518,  # at y = 1.4906
 }
 """The largest |d/dy| of each activation."""
+
+
 class _Gate(NamedTuple):
     """Absolute errors of the gate of an activation, y * gate(y) with 0 <= gate <= 1."""
 
@@ -59,6 +61,8 @@ class _Gate(NamedTuple):
     """In u: of the functions themselves."""
     stores: float
     """In u_o: of what is stored on the way to the gate. The gate itself, stored, is relative."""
+    negative: float = 0.0
+    """In u for each unit that y is below zero, at least 16 and, as exp underflows then, at most 88 of them."""
 
 
 _EXP = 4.0  # exp to 2 ulp, one addition, one division; also covers rational approximations (absolute error)
@@ -67,7 +71,8 @@ _GATES = {
     Activation.HARDSWISH: _Gate(_EXP, 1.0),  # 1/6 and y/6, which is at most 1/2 where the ramp is not flat
     Activation.GELU: _Gate(_EXP, 0.5 + 0.484),  # erf, halved; sqrt 2 and the quotient t, as t erf'(t) <= 0.484, halved
     Activation.GELU_TANH: _Gate(_EXP, 0.5 + 0.5 * 7 * 0.448),  # tanh; 4 products, 2 constants, 1 sum, t tanh' <= 0.448
-    Activation.MISH: _Gate(36.0, 1.5),  # 32 u: OpenVINO's SoftPlus; exp, 1 + exp, log through tanh': <= 1.491 at -0.5
+    # OpenVINO's SoftPlus errs by an ulp of a negative argument, 2 u |y|; exp, 1 + exp, log through tanh': <= 1.491
+    Activation.MISH: _Gate(_EXP, 1.5, 2.0),
 }
 _VACUOUS = 0.5  # one-pass relative error of v + eps from which on a negative variance, so NaN, is possible
 
@@ -214,7 +219,9 @@ class _Terms:
         if activation not in _GATES:
             return total  # exact
         size = np.abs(self.y)
-        gate = (_GATES[activation].arithmetic * self.u + _GATES[activation].stores * self.u_o) * size
+        allowed = _GATES[activation]
+        arithmetic = allowed.arithmetic + allowed.negative * np.clip(-self.y, 16.0, 88.0)
+        gate = (arithmetic * self.u + allowed.stores * self.u_o) * size
         # The gate and the product are two stores more; a tiny y may be halved before it meets 1 + erf or 1 + tanh.
         return total + gate + 2 * self.u_o * np.abs(activate(self.y, activation)) + self.half_least * (2 + size)
 

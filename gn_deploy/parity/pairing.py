@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from gn_deploy.spec import GroupNormSpec
+from gn_deploy.spec import HALF_DTYPES, GroupNormSpec
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -40,6 +40,8 @@ class Pair:
     """What the candidate's GroupNorm is told to compute otherwise, in words."""
     operands: "Mapping[str, ir.Value]" = field(default_factory=dict)
     """The candidate's residual and modulation, by the names of ``GroupNormSite.operands``."""
+    half: str = ""
+    """The half-precision type that the GroupNorm recognised there is written in, whatever goes in and comes out."""
 
     @property
     def region(self) -> "list[ir.Node]":
@@ -80,7 +82,7 @@ def pair(
     if (whole := _whole_graph(reference, candidate, reference_sites)) and whole.site not in found:
         same_ends = [s for s in free if any(la.input is whole.input and la.output is whole.output for la in s.layers)]
         for other in same_ends[:1]:
-            whole = replace(whole, form=other.form, differs=_differs(whole.site, other))
+            whole = replace(whole, form=other.form, differs=_differs(whole.site, other), half=_half(other))
         found[whole.site] = whole
         free = [s for s in free if s not in same_ends]
     for site, other in _by_module([s for s in reference_sites if s not in found], free):
@@ -140,7 +142,7 @@ def _at_names(
         if pair is not None and len(inner) == 1:
             missing = sorted(_computed(layer) - inner[0].spec.around)
             differs = [_differs(site, inner[0])] + [f"no {name} is recognised around it" for name in missing]
-            return replace(pair, differs=" and ".join(filter(None, differs))), inner[0]
+            return replace(pair, differs=" and ".join(filter(None, differs)), half=_half(inner[0])), inner[0]
     return None
 
 
@@ -149,8 +151,13 @@ def _ends(layer: "GroupNormSite") -> "tuple[str | None, str | None, dict[str, st
 
 
 def _paired(site: "GroupNormSite", layer: "GroupNormSite", theirs: "GroupNormSite", how: str) -> Pair:
-    differs = _differs(site, theirs)
-    return Pair(site, layer.spec, theirs.input, theirs.output, theirs.form, how, differs, theirs.operands)
+    differs, half = _differs(site, theirs), _half(theirs)
+    return Pair(site, layer.spec, theirs.input, theirs.output, theirs.form, how, differs, theirs.operands, half)
+
+
+def _half(site: "GroupNormSite") -> str:
+    dtype = site.bare.spec.dtype
+    return dtype if dtype in HALF_DTYPES else ""
 
 
 def _with_site(site: "GroupNormSite", other: "GroupNormSite", how: str) -> Pair:

@@ -16,7 +16,7 @@ from gn_deploy.parity.metrics import by_slot, classify, measure
 from gn_deploy.parity.operands import for_oracle
 from gn_deploy.parity.pairing import Pair
 from gn_deploy.parity.promise import Promise
-from gn_deploy.parity.region import stored_in, sums_serially
+from gn_deploy.parity.region import sums_serially
 from gn_deploy.parity.report import Metrics, SiteVerdict
 from gn_deploy.parity.signature import ONE_PASS, Signs, signs, together
 from gn_deploy.parity.status import Status, worst
@@ -87,7 +87,7 @@ def judge_pair(
     A part that is written in half precision is promised in that.
     """
     x, y = values[str(pair.input.name)], values[str(pair.output.name)]
-    stored = stored_in(pair.region)
+    stored = pair.half
     return judge_arrays(
         x, y, pair.spec, *parameters(pair.site, values),
         case=case, hand=hand, promise=promise.within(stored), tapped=tapped, override=override,

@@ -21,7 +21,6 @@ from gn_deploy.parity.per_site import (
     judge_pair,
 )
 from gn_deploy.parity.promise import Promise
-from gn_deploy.parity.region import stored_in
 from gn_deploy.parity.status import Status
 from gn_deploy.rounding import coarser
 from gn_deploy.runtimes.base import TimeLimitExceeded
@@ -228,7 +227,7 @@ def _dealt(plan: _Plan, dtype: str, asked: str) -> list[tuple[Array, list[str]]]
     """Tensors in ``dtype``, exact in the type asked for and in the output's, with the families in their slots."""
     spec = plan.pair.spec
     stored = plan.pair.output.dtype
-    asked = stored_in(plan.pair.region) or asked
+    asked = plan.pair.half or asked
     held = coarser(dtype, asked if asked in FLOAT_DTYPES else "", "" if stored is None else str(stored.numpy()))
     tensors = deal(plan.shape, spec, dtype=held)
     dealt = [(x.astype(dtype), hand) for x, hand in zip(tensors, hands(plan.shape, spec), strict=True)]

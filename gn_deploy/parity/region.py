@@ -35,9 +35,3 @@ def _axes(node: "ir.Node") -> tuple[int, ...]:
     value = node.inputs[1] if len(node.inputs) > 1 else None
     tensor = value.const_value if value is not None else None
     return () if tensor is None else tuple(int(axis) for axis in tensor.numpy().reshape(-1))
-
-
-def stored_in(nodes: "Iterable[ir.Node]") -> str:
-    """The half-precision type that any of the nodes writes, the coarser when it is both; "" when none does."""
-    kinds = {str(v.dtype.numpy()) for node in nodes for v in node.outputs if v.dtype is not None}
-    return next((name for name in ("bfloat16", "float16") if name in kinds), "")

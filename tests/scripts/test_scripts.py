@@ -139,7 +139,8 @@ def test_an_old_python_is_told(checkout: Checkout) -> None:
 def test_everything_is_checked(checkout: Checkout, script: str) -> None:
     code, printed, _ = checkout.run(script)
     ran = [line.split(" in ")[0] for line in printed.splitlines() if line.startswith("ran ")]
-    assert (code, ran) == (0, ["ran ruff check", "ran mypy ", "ran lint-imports ", "ran pytest -n logical --dist worksteal"])
+    pytest_ran = "ran pytest -n logical --dist worksteal"
+    assert (code, ran) == (0, ["ran ruff check", "ran mypy ", "ran lint-imports ", pytest_ran])
 
 
 @pytest.mark.parametrize("tool", ["ruff", "mypy", "lint-imports", "pytest"])

@@ -87,11 +87,10 @@ def judge_pair(
     A part that is written in half precision is promised in that.
     """
     x, y = values[str(pair.input.name)], values[str(pair.output.name)]
-    stored = pair.half
     return judge_arrays(
         x, y, pair.spec, *parameters(pair.site, values),
-        case=case, hand=hand, promise=promise.within(stored), tapped=tapped, override=override,
-        stores=low_precision_stores(pair, stored or y.dtype.name),
+        case=case, hand=hand, promise=promise.within(pair.half), tapped=tapped, override=override,
+        stores=low_precision_stores(pair, pair.half or y.dtype.name),
         serial=sums_serially(pair.region),
         operands={name: _known(value, values) for name, value in pair.operands.items()},
     )  # fmt: skip

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,9 +14,6 @@ from gn_deploy.graph.cut import tap
 from gn_deploy.parity.cases import Array
 from gn_deploy.parity.end_to_end import WARN_RATIO
 from gn_deploy.parity.oracle import open_oracle
-
-if TYPE_CHECKING:
-    pass
 
 _TRIES = 60  # runs of the runtime: a child process takes a second for each
 _PLAIN = 3  # axes that may be shortened: batch and space, but not channels, which weights know

@@ -7,7 +7,9 @@ from gn_deploy.rounding import FORMATS, coarser, finer
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """1. ``asked`` is the precision that came with the runtime's name ("bfloat16" of "openvino:bf16"); then that is
+    """The precision that a runtime is judged by.
+
+    1. ``asked`` is the precision that came with the runtime's name ("bfloat16" of "openvino:bf16"); then that is
     promised. "" promises the types in which the model is written.
     2. ``written`` are those types.
     3. ``whole`` promises them to every part, also to one that is written in a lower type.

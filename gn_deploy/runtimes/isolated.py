@@ -3,15 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from gn_deploy.errors import InputError
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.runtimes.base import Array, BuildResult, Probe, Runtime, RuntimeFailure, Session
 from gn_deploy.runtimes.worker import TIME_LIMIT, WORKERS, Worker
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,7 @@ class OpenVino:
         memory_limit: int | None = None,
         properties: Mapping[str, Any] | None = None,
     ) -> ChildSession:
-        """``precision`` is float32 (default), bfloat16 or float16; limits as in ``child.Worker``; ``properties`` are
+        """``precision`` is float32 (default), bfloat16 or float16; limits as in ``worker.Worker``; ``properties`` are
         OpenVINO's own, and go before what ``precision`` says."""
         self._demand(precision)
         return ChildSession(

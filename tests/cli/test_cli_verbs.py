@@ -230,7 +230,7 @@ def test_demo_and_export_of_a_recipe_of_your_own(tmp_path: Path, cli: Cli) -> No
     assert {t["value"] for t in report["tasks"]} == {1.0}  # the labels are the module's own answers
     assert {t["samples"] for t in report["tasks"]} == {16}
     assert ("mine.engine" in document["files"]) == bool(report["engines"])
-    assert (tmp_path / "made" / "report.json").read_text() == json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+    assert json.loads((tmp_path / "made" / "report.json").read_text()) == report
     again = cli("parity", "made/mine.onnx", "made/mine.ort-cpu.onnx", "-r", "onnxruntime", "--json")
     assert again.code == 0
     assert again.document["sites"][0]["module"] == "1"

@@ -21,7 +21,6 @@ from gn_deploy.parity.harness import Compared
 from gn_deploy.parity.inputs import fed_to
 from gn_deploy.parity.pairing import Pair, pair
 from gn_deploy.parity.progress import Progress
-from gn_deploy.parity.region import stored_in
 from gn_deploy.parity.report import Noticed, ParityReport
 from gn_deploy.parity.status import Status
 from gn_deploy.parity.subject import Examination, Findings, Subject, find_sites
@@ -107,7 +106,6 @@ class _Stage:
         self.sites = find_sites(self.model)
         standard = compared.standard
         self.pairs = {p.site: p for p in pair(standard.reference, standard.sites, self.model, self.sites).pairs}
-        self.whole = not any(stored_in(p.region) for p in self.pairs.values())
         self.before = {subject.label: self.alarms([found]) for subject, found in alive}
         self.verdicts = {verdict.site: verdict for _, found in alive for verdict in found.sites}
         self.cases = fed_to(standard.reference, self.model, compared.cases)
@@ -127,7 +125,7 @@ class _Stage:
         return found | {("unjudged", text) for text in (report.unpaired if not report.outputs else ())}
 
     def examine(self, model: ir.Model, subject: Subject, seeded: "_Place") -> Findings:
-        by = replace(self.compared.standard, known=seeded.known, whole_promise=self.whole)
+        by = replace(self.compared.standard, known=seeded.known)
         examination = Examination(Subject(subject.label, subject.runtime, model), by)
         quiet = not self.before[subject.label]
         try:

@@ -12,14 +12,12 @@ class Promise:
     1. ``asked`` is the precision that came with the runtime's name ("bfloat16" of "openvino:bf16"); then that is
     promised. "" promises the types in which the model is written.
     2. ``written`` are those types.
-    3. ``whole`` promises them to every part, also to one that is written in a lower type.
-    4. ``admitted`` is a lower precision than promised, by the runtime's own account; "" when it tells of none.
+    3. ``admitted`` is a lower precision than promised, by the runtime's own account; "" when it tells of none.
     """
 
     asked: str = ""
     written: tuple[str, ...] = ()
     admitted: str = ""
-    whole: bool = False
 
     def heard(self, precision: str) -> "Promise":
         """The same with what a session reports, such as "bfloat16" or "float32+tf32"."""
@@ -33,7 +31,7 @@ class Promise:
 
     def within(self, written: str) -> "Promise":
         """The same for a part of the model that is written in a lower type than what goes in and comes out."""
-        return replace(self, asked=coarser(self.asked, written)) if written and not self.whole else self
+        return replace(self, asked=coarser(self.asked, written)) if written else self
 
     @property
     def precision(self) -> str:

@@ -70,8 +70,6 @@ class Standard:
     """Of the process that a runtime runs in; None for this one."""
     accepted: tuple[Status, ...] = ()
     """Verdicts that the user takes for held."""
-    whole_promise: bool = False
-    """Whether a part that is written in half precision is judged like the rest: there a seeded fault put it."""
     known: "Callable[[Pair, str], bool] | None" = None
     """Whether what "probe" or "in place" would say of a pair is known already: then it is not judged again."""
 
@@ -227,7 +225,7 @@ class Examination:
 
     def _keep_promise(self) -> None:
         self.subject, self._runtime, precision = as_promised(self.subject, self._entry, self._by.limits)
-        self._promise = Promise(precision, _float_dtypes(self.subject.model), whole=self._by.whole_promise)
+        self._promise = Promise(precision, _float_dtypes(self.subject.model))
 
     def _unknown(self, kind: str) -> list[Pair]:
         known = self._by.known

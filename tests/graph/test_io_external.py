@@ -68,7 +68,8 @@ def test_the_hugging_face_cache_works(cache: Path, tmp_path: Path) -> None:
 
 def test_the_hugging_face_cache_with_a_blob_missing(cache: Path) -> None:
     os.unlink(os.path.realpath(cache.with_name("model.onnx_data")))
-    refused(lambda: load(cache), "model.onnx_data' leads to", "missing", "download it again")
+    # a long path is cut in its middle, so only the end of the name is sure to be told
+    refused(lambda: load(cache), "onnx_data' leads to", "missing", "download it again")
 
 
 def test_a_link_to_a_model_finds_the_weights_beside_the_real_file(tmp_path: Path) -> None:

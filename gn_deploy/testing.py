@@ -79,7 +79,7 @@ def assert_parity(
         _skip(absent)
     subject = _opened(model, inputs)
     truth = subject if reference is None else _opened(reference, inputs)
-    if truth.sizes and data is None:
+    if truth.sizes and data is None and options.get("network", True):
         options.setdefault("dims", truth.sizes)
     found = api.compare(truth.source, subject.source, runtimes=here, data=data, **options)
     found = replace(found, reference=truth.name, candidate=subject.name)

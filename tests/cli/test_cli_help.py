@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,19 +28,13 @@ def test_help_imports_nothing_heavy(args: list[str]) -> None:
     assert not set(HEAVY) & set(loaded)
 
 
-def test_help_takes_hardly_longer_than_the_libraries_that_print_it() -> None:
-    """Interleaved, the best of three each, so that a busy machine slows both."""
-
-    def seconds(code: str) -> float:
-        begun = time.perf_counter()
-        python(code)
-        return time.perf_counter() - begun
-
-    bare = "import typer, rich.panel, rich.table; typer.Typer()"
-    helped = "from gn_deploy.cli.app import run; run(['-h'])"
-    pairs = [(seconds(helped), seconds(bare)) for _ in range(3)]
-    ours, theirs = (min(column) for column in zip(*pairs, strict=True))
-    assert ours < 3 * theirs  # measured 1.7; one import of numpy, the lightest of the heavy ones, would add 1
+def test_help_loads_no_package_but_those_that_print_it() -> None:
+    """What help costs is what it imports; seconds depend on who else uses the machine."""
+    show = "print('loaded', *{m.partition('.')[0] for m in sys.modules} - set(sys.stdlib_module_names))"
+    bare = python(f"import sys, typer, rich.panel, rich.table; {show}")
+    helped = python(f"import sys; from gn_deploy.cli.app import run; run(['-h']); {show}")
+    theirs, ours = (set(text.rpartition("loaded ")[2].split()) for text in (bare, helped))
+    assert ours - theirs <= {"gn_deploy", "attr", "attrs", "pygments", "markdown_it", "mdurl"}  # but for the first, by rich
 
 
 def test_help_names_every_verb_and_exit_code(cli: Callable[..., Ended]) -> None:

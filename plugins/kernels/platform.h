@@ -1,0 +1,166 @@
+// All that kernels ask of the machine they run on; under GN_EMULATOR the same functions come from plugins/emulator.
+#pragma once
+#include <stdint.h>
+
+namespace gn {
+// Sixteen bytes, moved in one instruction.
+struct alignas(16) Bits128 {
+    uint32_t word[4];
+};
+struct alignas(8) Bits64 {
+    uint32_t word[2];
+};
+}  // namespace gn
+
+#ifdef GN_EMULATOR
+#include "../emulator/device.h"
+#else
+
+#define GN_DEVICE __device__ __forceinline__
+#define GN_KERNEL(threads, blocks) __global__ void __launch_bounds__(threads, blocks)
+// A parameter of a kernel that is read in place, never copied to the stack.
+#define GN_PARAMETER const __grid_constant__
+
+namespace gn {
+
+// Where this thread is. Grids and blocks have one dimension.
+GN_DEVICE uint32_t thread() { return threadIdx.x; }
+GN_DEVICE uint32_t threads() { return blockDim.x; }
+GN_DEVICE uint32_t block() { return blockIdx.x; }
+GN_DEVICE uint32_t blocks() { return gridDim.x; }
+
+// Dynamic shared memory, 16-byte aligned; its size is the launch's.
+GN_DEVICE char *shared() {
+    extern __shared__ __align__(16) char memory[];
+    return memory;
+}
+
+// All threads of the block, or of the warp. Every thread takes part in a shuffle.
+GN_DEVICE void barrier() { __syncthreads(); }
+GN_DEVICE void warp_barrier() { __syncwarp(); }
+GN_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+GN_DEVICE float shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
+
+// Clusters: the barrier orders shared memory in both directions; a block's memory lives until all have passed the last one.
+#if __CUDA_ARCH__ >= 900
+GN_DEVICE uint32_t cluster_rank() {
+    uint32_t rank;
+    asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+    return rank;
+}
+GN_DEVICE uint32_t cluster_blocks() {
+    uint32_t blocks;
+    asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
+    return blocks;
+}
+GN_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+GN_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
+// What block `rank` of the cluster holds at the place where this block has `own`.
+GN_DEVICE float cluster_load(const float *own, uint32_t rank) {
+    float value;
+    asm volatile(
+        "{\n .reg .u32 there;\n mapa.shared::cluster.u32 there, %1, %2;\n ld.shared::cluster.f32 %0, [there];\n}"
+        : "=f"(value)
+        : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(own))), "r"(rank)
+        : "memory");
+    return value;
+}
+#else
+GN_DEVICE uint32_t cluster_rank() { return 0; }
+GN_DEVICE uint32_t cluster_blocks() { return 1; }
+GN_DEVICE void cluster_arrive() {}
+GN_DEVICE void cluster_wait() { __syncthreads(); }
+GN_DEVICE float cluster_load(const float *own, uint32_t) { return *own; }
+#endif
+
+// Between blocks of a grid. What a block wrote before `arrive` is seen by whoever saw the count by `arrived`.
+// Called by one thread, between barriers of its block.
+GN_DEVICE uint32_t arrive(uint32_t *counter) {
+    uint32_t before;
+#if __CUDA_ARCH__ >= 700
+    asm volatile("fence.acq_rel.gpu;\n atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+#endif
+    return before;
+}
+GN_DEVICE uint32_t arrived(const uint32_t *counter) {
+    uint32_t count;
+#if __CUDA_ARCH__ >= 700
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n fence.acq_rel.gpu;" : "=r"(count) : "l"(counter) : "memory");
+#endif
+    return count;
+}
+// The body of a loop that waits: lets the others run.
+GN_DEVICE void pause() {}
+
+// Global memory: all of it is read and written through these. `load` may be cached anywhere, `load_once` is streamed
+// past the first-level cache, `load_shared_by_blocks` sees what other blocks of the same launch wrote.
+template <class T>
+GN_DEVICE T load(const T *address) {
+    return __ldg(address);
+}
+template <>
+GN_DEVICE Bits128 load(const Bits128 *address) {
+    Bits128 v;
+    asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+        : "l"(address));
+    return v;
+}
+GN_DEVICE Bits128 load_once(const Bits128 *address) {
+    Bits128 v;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+        : "l"(address));
+    return v;
+}
+GN_DEVICE float load_shared_by_blocks(const float *address) {
+    float value;
+    asm volatile("ld.relaxed.gpu.global.f32 %0, [%1];" : "=f"(value) : "l"(address) : "memory");
+    return value;
+}
+template <class T>
+GN_DEVICE void store(T *address, T value) {
+    *address = value;
+}
+template <>
+GN_DEVICE void store(Bits128 *address, Bits128 v) {
+    asm volatile("st.global.v4.u32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]),
+                 "r"(v.word[3])
+                 : "memory");
+}
+template <>
+GN_DEVICE void store(Bits64 *address, Bits64 v) {
+    asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(v.word[0]), "r"(v.word[1]) : "memory");
+}
+
+// The compiler may not remember what it knew of `bits`: without it nvcc keeps unpacked copies alive, and spills.
+GN_DEVICE void forget(uint32_t &bits) { asm volatile("" : "+r"(bits)); }
+
+// float32 functions; errors in units in the last place (CUDA C++ Programming Guide, PTX ISA).
+GN_DEVICE float fast_exp2(float x) {  // 2
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+GN_DEVICE float fast_reciprocal(float x) {  // 1
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+GN_DEVICE float rsqrt_rounded(float x) { return __frsqrt_rn(x); }  // 1/2
+GN_DEVICE float erf(float x) { return ::erff(x); }                 // 2
+
+// 16-bit and 8-bit formats, all rounded to nearest even.
+GN_DEVICE float from_f16(uint16_t bits) {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+}
+GN_DEVICE uint16_t to_f16(float value) {
+    uint16_t bits;
+    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+    return bits;
+}
+
+}  // namespace gn
+#endif

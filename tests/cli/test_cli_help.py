@@ -34,7 +34,7 @@ def test_help_loads_no_package_but_those_that_print_it() -> None:
     bare = python(f"import sys, typer, rich.panel, rich.table; {show}")
     helped = python(f"import sys; from gn_deploy.cli.app import run; run(['-h']); {show}")
     theirs, ours = (set(text.rpartition("loaded ")[2].split()) for text in (bare, helped))
-    assert ours - theirs <= {"gn_deploy", "attr", "attrs", "pygments", "markdown_it", "mdurl"}  # but for the first, by rich
+    assert ours - theirs <= {"gn_deploy", "attr", "attrs", "pygments", "markdown_it", "mdurl"}  # rich loads the others
 
 
 def test_help_names_every_verb_and_exit_code(cli: Callable[..., Ended]) -> None:

@@ -16,10 +16,10 @@ OPTIONAL = (
     "torch torchvision onnxruntime openvino tensorrt tensorrt_rtx tensorrt_libs jinja2 sklearn diffusers transformers "
     "safetensors onnxscript triton cuda cupy scipy PIL ray"
 ).split()
-OWNERS = {  # the only modules that may name the package, and then inside a function
+OWNERS: dict[str, str | tuple[str, ...]] = {  # the only modules that may name the package, and then inside a function
     "onnxruntime": "gn_deploy.runtimes.",
     "openvino": "gn_deploy.runtimes.",
-    "tensorrt": "gn_deploy.runtimes.",
+    "tensorrt": ("gn_deploy.runtimes.", "gn_deploy.plugin.quick"),
     "tensorrt_rtx": "gn_deploy.runtimes.",
     "jinja2": "gn_deploy.reports.",
     "sklearn": "gn_deploy.cli.demo",

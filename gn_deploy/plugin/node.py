@@ -1,4 +1,4 @@
-"""The node ``gn_deploy::GroupNorm`` as graph and library agree on it: names, attributes, order of inputs and outputs."""
+"""The node ``gn_deploy::GroupNorm`` as graph and library agree on it: attributes, order of inputs and outputs."""
 
 from collections.abc import Mapping
 
@@ -9,7 +9,7 @@ VERSION = "1"
 """Attribute ``plugin_version`` of the node."""
 
 INPUTS = ("x", "scale", "bias", "residual", "modulation_scale", "modulation_shift")
-"""The first three always, then those whose attribute of the same name is 1, in this order: TensorRT has no absent inputs.
+"""The first three always, then those whose attribute of the same name is 1, in this order: TensorRT has none absent.
 x and residual: one shape, (N, C, ...) or with ``channels_last`` (N, ..., C), and one type: float32, float16, bfloat16.
 scale and bias: (C,), modulation (N, C) or (N, C, 1, ...), all of them float32 or all of x's type."""
 OUTPUTS = ("y", "sum")

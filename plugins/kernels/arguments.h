@@ -1,0 +1,50 @@
+// What every kernel is given: one struct, read in place.
+#pragma once
+#include <stdint.h>
+
+namespace gn {
+
+// n / divisor for 0 <= n < 2^31 and 1 <= divisor < 2^31 by a multiplication (Granlund & Montgomery 1994).
+struct Divisor {
+    uint32_t divisor, multiplier, shift;  // multiplier 0: the divisor is 1
+};
+
+inline Divisor divisor_of(uint32_t divisor) {
+    if (divisor <= 1) return Divisor{1, 0, 0};
+    uint32_t bits = 0;
+    while ((uint64_t{1} << bits) < divisor) ++bits;
+    const uint64_t power = uint64_t{1} << (31 + bits);
+    return Divisor{divisor, static_cast<uint32_t>((power + divisor - 1) / divisor), bits - 1};
+}
+
+struct Arguments {
+    const void *x, *residual;                         // residual, sum: null when absent
+    const void *scale, *bias;                         // null when absent
+    const void *modulation_scale, *modulation_shift;  // null when absent
+    void *y, *sum;
+    float *partials;     // the workspace, see tiles.h
+    uint32_t *counters;  // a team's at team * kCounterStride
+
+    int64_t positions;     // P
+    int64_t pitch;         // NHWC: elements from one position of x, residual and sum to the next
+    int64_t output_pitch;  // NHWC: the same of y
+    int64_t units;
+    int32_t channels, groups, group_channels;  // C, G, C / G
+    int32_t slices;                            // blocks that share a unit
+    int32_t slab;                              // channels of a unit
+    int32_t slabs;                             // units of a sample
+    int32_t columns;                           // NHWC: 16-byte columns of a block, see nhwc_columns
+    int32_t column_slices;                     // NHWC: blocks side by side in a row of the slab; divides slices
+
+    float epsilon;
+    float output_scale;
+    int32_t output_dtype;     // gn_dtype
+    int32_t activation;       // gn_activation
+    int32_t parameter_f32;    // scale, bias, s and t are float32 and x is not
+    Divisor by_slabs;         // unit -> sample, slab
+    Divisor by_group_channels;
+    Divisor by_columns;
+    Divisor by_column_slices;
+};
+
+}  // namespace gn

@@ -40,6 +40,9 @@ GN_DEVICE void barrier() { __syncthreads(); }
 GN_DEVICE void warp_barrier() { __syncwarp(); }
 GN_DEVICE float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 GN_DEVICE float shuffle(float value, int lane) { return __shfl_sync(0xffffffffu, value, lane); }
+// A barrier, or a warp's barrier, that also tells whether any thread came with `true`.
+GN_DEVICE bool barrier_any(bool mine) { return __syncthreads_or(mine); }
+GN_DEVICE bool warp_any(bool mine) { return __any_sync(0xffffffffu, mine); }
 
 // Clusters: the barrier orders shared memory in both directions; a block's memory lives until all have passed the last one.
 #if __CUDA_ARCH__ >= 900
@@ -133,6 +136,16 @@ GN_DEVICE void store(Bits64 *address, Bits64 v) {
     asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(address), "r"(v.word[0]), "r"(v.word[1]) : "memory");
 }
 
+// Two kernels in a row (programmatic dependent launch): the first lets the second start, the second waits for what the
+// first wrote. Nothing happens when they were not launched that way.
+#if __CUDA_ARCH__ >= 900
+GN_DEVICE void let_next_start() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+GN_DEVICE void wait_for_previous() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+#else
+GN_DEVICE void let_next_start() {}
+GN_DEVICE void wait_for_previous() {}
+#endif
+
 // The compiler may not remember what it knew of `bits`: without it nvcc keeps unpacked copies alive, and spills.
 GN_DEVICE void forget(uint32_t &bits) { asm volatile("" : "+r"(bits)); }
 
@@ -148,17 +161,48 @@ GN_DEVICE float fast_reciprocal(float x) {  // 1
     return y;
 }
 GN_DEVICE float rsqrt_rounded(float x) { return __frsqrt_rn(x); }  // 1/2
-GN_DEVICE float erf(float x) { return ::erff(x); }                 // 2
-
-// 16-bit and 8-bit formats, all rounded to nearest even.
-GN_DEVICE float from_f16(uint16_t bits) {
-    float value;
-    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
-    return value;
+GN_DEVICE float erfc(float x) { return ::erfcf(x); }               // 4
+GN_DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+// The larger one; NaN if either is.
+GN_DEVICE float maximum(float a, float b) {
+#if __CUDA_ARCH__ >= 800
+    float larger;
+    asm("max.NaN.f32 %0, %1, %2;" : "=f"(larger) : "f"(a), "f"(b));
+    return larger;
+#else
+    return a > b || a != a ? a : b;
+#endif
 }
-GN_DEVICE uint16_t to_f16(float value) {
-    uint16_t bits;
-    asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+GN_DEVICE float as_float(uint32_t bits) { return __uint_as_float(bits); }
+GN_DEVICE uint32_t as_bits(float value) { return __float_as_uint(value); }
+
+// 16-bit formats, rounded to nearest even, NaN stays NaN; of two in a word the first is the low half.
+GN_DEVICE void from_f16x2(uint32_t bits, float &low, float &high) {
+    asm("{\n .reg .f16 l, h;\n mov.b32 {l, h}, %2;\n cvt.f32.f16 %0, l;\n cvt.f32.f16 %1, h;\n}"
+        : "=f"(low), "=f"(high)
+        : "r"(bits));
+}
+GN_DEVICE uint32_t to_f16x2(float low, float high) {
+    uint32_t bits;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+#else
+    asm("{\n .reg .f16 l, h;\n cvt.rn.f16.f32 l, %1;\n cvt.rn.f16.f32 h, %2;\n mov.b32 %0, {l, h};\n}"
+        : "=r"(bits)
+        : "f"(low), "f"(high));
+#endif
+    return bits;
+}
+GN_DEVICE uint32_t to_bf16x2(float low, float high) {
+    uint32_t bits;
+#if __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+#else
+    const auto rounded = [](uint32_t b) {
+        return (b & 0x7fffffffu) > 0x7f800000u ? 0x7fffu : (b + 0x7fffu + (b >> 16 & 1u)) >> 16;
+    };
+    bits = rounded(as_bits(low)) | rounded(as_bits(high)) << 16;
+#endif
     return bits;
 }
 

@@ -284,6 +284,12 @@ OTHER = "Transpose<perm = [0,3,2,1]>"
         (f"{IN} y = {NORM}(a, w, b)", "y", "last", 1),
         (f"a = {OTHER}(last) z = {NORM}(a, w, b) last_y = {OTHER}(z)", "last_y", "last", 1),
         (f"{IN} z = {NORM}(a, w, b) last_y = {OTHER}(z)", "last_y", "last", 1),
+        (
+            f"p = Identity(last) {IN.replace('last', 'p')} q = Identity(a) z = {NORM}(q, w, b) r = Identity(z) {OUT}(r)",
+            "last_y",
+            "last",
+            -1,
+        ),
         (f"a = Transpose<perm = [0,1,3,2]>(x) z = {NORM}(a, w, b) y = Transpose<perm = [0,1,3,2]>(z)", "y", "x", 1),
         (f"{IN} z = {NORM}(a, w, b) {OUT}(z) y = Neg(z)", "last_y y", "last", 1),
         (f"{IN} z = {NORM}(a, w, b) r = Relu(z) {OUT}(r)", "last_y", "last", -1),

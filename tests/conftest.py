@@ -1,4 +1,4 @@
-"""Every run gives the same result: hypothesis draws fixed examples, unless --hypothesis-profile=explore asks for new."""
+"""Every run gives the same result: hypothesis draws fixed examples, or new ones with --hypothesis-profile=explore."""
 
 from hypothesis import settings
 

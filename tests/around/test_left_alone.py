@@ -285,7 +285,8 @@ OTHER = "Transpose<perm = [0,3,2,1]>"
         (f"a = {OTHER}(last) z = {NORM}(a, w, b) last_y = {OTHER}(z)", "last_y", "last", 1),
         (f"{IN} z = {NORM}(a, w, b) last_y = {OTHER}(z)", "last_y", "last", 1),
         (
-            f"p = Identity(last) {IN.replace('last', 'p')} q = Identity(a) z = {NORM}(q, w, b) r = Identity(z) {OUT}(r)",
+            f"p = Identity(last) {IN.replace('last', 'p')} q = Identity(a) z = {NORM}(q, w, b) "
+            f"r = Identity(z) {OUT}(r)",
             "last_y",
             "last",
             -1,

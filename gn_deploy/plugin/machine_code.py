@@ -1,7 +1,6 @@
 """What a compiled kernel asks of the hardware, read from NVRTC's log and nvdisasm's listing."""
 
 import re
-import shutil
 import subprocess
 import tempfile
 from collections import Counter
@@ -9,9 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
-from pathlib import Path
 
 from gn_deploy.errors import GnDeployError, UnavailableError
+from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.nvrtc import Compiled, nvidia_files
 
 PACKAGE = "nvidia-cuda-nvdisasm"
@@ -156,11 +155,11 @@ def disassemble(cubin: bytes) -> str:
 
 
 def nvdisasm() -> str:
-    """The disassembler's path: PyPI's, then the one on PATH."""
-    for place in [*nvidia_files("bin/nvdisasm"), shutil.which("nvdisasm") or ""]:
-        if place and Path(place).is_file():
-            return place
-    raise UnavailableError("no CUDA disassembler: nvdisasm was not found", f"pip install {PACKAGE}")
+    """The disassembler's path: PyPI's first, as with the compiler, since an older one does not read newer code."""
+    place = next(iter(nvidia_files("bin/nvdisasm")), None) or toolchain.tool("nvdisasm")
+    if place is None:
+        raise UnavailableError("no CUDA disassembler: nvdisasm was not found", f"pip install {PACKAGE}")
+    return str(place)
 
 
 def _instructions(listing: str) -> Iterator[Instruction]:

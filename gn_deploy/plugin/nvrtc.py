@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from gn_deploy.errors import GnDeployError, UnavailableError
+from gn_deploy.plugin import toolchain
 
 PACKAGE = "nvidia-cuda-nvrtc"
 _OUT_OF_DATE = "CUDA 12 or later is needed"
@@ -124,14 +125,13 @@ def _library() -> ctypes.CDLL:
 
 
 def _places() -> Iterator[str]:
-    """PyPI's package first: it is the newer, and what an environment pins."""
-    yield from nvidia_files("lib/libnvrtc.so.*")
-    yield from filter(None, [ctypes.util.find_library("nvrtc")])
-    yield from (str(f) for f in sorted(Path("/usr/local").glob("cuda*/lib64/libnvrtc.so.*"), reverse=True))
+    """PyPI's package first: it is what an environment pins; a toolkit's; the system's."""
+    yield from map(str, nvidia_files("lib/libnvrtc.so.*"))
+    yield from filter(None, [str(toolchain.shared_library("nvrtc") or ""), ctypes.util.find_library("nvrtc")])
 
 
-def nvidia_files(pattern: str) -> list[str]:
+def nvidia_files(pattern: str) -> list[Path]:
     """Files of NVIDIA's packages in this environment, the newest CUDA first: their folders are ``nvidia/cu13/...``."""
     spec = find_spec("nvidia")
     roots = (spec.submodule_search_locations if spec else None) or []
-    return [str(file) for root in roots for file in sorted(Path(root).glob(f"*/{pattern}"), reverse=True)]
+    return [file for root in roots for file in sorted(Path(root).glob(f"*/{pattern}"), reverse=True)]

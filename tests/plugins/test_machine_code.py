@@ -105,8 +105,7 @@ def test_without_the_package_the_reason_and_the_cure_are_told(monkeypatch: pytes
     monkeypatch.setattr(nvrtc, "_places", lambda: iter(()))
     with pytest.raises(UnavailableError, match=r"no CUDA run-time compiler.*pip install nvidia-cuda-nvrtc"):
         nvrtc.version()
-    monkeypatch.setattr(nvrtc, "nvidia_files", lambda pattern: [])
     monkeypatch.setattr(machine_code, "nvidia_files", lambda pattern: [])
-    monkeypatch.setenv("PATH", "")
+    monkeypatch.setattr(machine_code.toolchain, "tool", lambda name: None)
     with pytest.raises(UnavailableError, match=r"no CUDA disassembler.*pip install nvidia-cuda-nvdisasm"):
         machine_code.nvdisasm()

@@ -6,16 +6,19 @@ namespace gn {
 
 // n / divisor for 0 <= n < 2^31 and 1 <= divisor < 2^31 by a multiplication (Granlund & Montgomery 1994).
 struct Divisor {
-    uint32_t divisor, multiplier, shift;  // multiplier 0: the divisor is 1
+    uint32_t divisor, multiplier, shift;
 };
 
+// The multiplier is 2^(31 + shift) / divisor rounded up, and 2 n is divided, so that a divisor of 1 needs no branch.
 inline Divisor divisor_of(uint32_t divisor) {
-    if (divisor <= 1) return Divisor{1, 0, 0};
     uint32_t bits = 0;
     while ((uint64_t{1} << bits) < divisor) ++bits;
     const uint64_t power = uint64_t{1} << (31 + bits);
-    return Divisor{divisor, static_cast<uint32_t>((power + divisor - 1) / divisor), bits - 1};
+    return Divisor{divisor, static_cast<uint32_t>((power + divisor - 1) / divisor), bits};
 }
+
+// No slice has as many elements, so that larger numbers of positions need no larger numbers.
+constexpr int64_t kLongPositions = int64_t{1} << 30;
 
 struct Arguments {
     const void *x, *residual;                         // residual, sum: null when absent
@@ -26,6 +29,7 @@ struct Arguments {
     uint32_t *counters;  // a team's at team * kCounterStride
 
     int64_t positions;     // P
+    int64_t length;        // NCHW: elements of a unit, C / G * P
     int64_t pitch;         // NHWC: elements from one position of x, residual and sum to the next
     int64_t output_pitch;  // NHWC: the same of y
     int64_t units;
@@ -41,6 +45,10 @@ struct Arguments {
     int32_t output_dtype;     // gn_dtype
     int32_t activation;       // gn_activation
     int32_t parameter_f32;    // scale, bias, s and t are float32 and x is not
+    int32_t slice;            // NCHW: 16-byte vectors of a slice or chunk; the last ones may hold fewer or none
+    int32_t flat;             // NCHW: all elements of a unit have one gain and offset: no parameters, or one channel
+    Divisor by_positions;     // NCHW: min(P, kLongPositions), and kLongPositions when flat
+    Divisor by_threads;       // NCHW: of a block
     Divisor by_slabs;         // unit -> sample, slab
     Divisor by_group_channels;
     Divisor by_columns;

@@ -77,18 +77,18 @@ GN_DEVICE float cluster_load(const float *own, uint32_t) { return *own; }
 #endif
 
 // Between blocks of a grid. What a block wrote before `arrive` is seen by whoever saw the count by `arrived`.
-// Called by one thread, between barriers of its block.
+// Called by one thread, between barriers of its block: release and acquire are cumulative (PTX ISA, memory model).
 GN_DEVICE uint32_t arrive(uint32_t *counter) {
     uint32_t before;
 #if __CUDA_ARCH__ >= 700
-    asm volatile("fence.acq_rel.gpu;\n atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    asm volatile("atom.add.acq_rel.gpu.global.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
 #endif
     return before;
 }
 GN_DEVICE uint32_t arrived(const uint32_t *counter) {
     uint32_t count;
 #if __CUDA_ARCH__ >= 700
-    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];\n fence.acq_rel.gpu;" : "=r"(count) : "l"(counter) : "memory");
+    asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(count) : "l"(counter) : "memory");
 #endif
     return count;
 }

@@ -15,9 +15,9 @@ constexpr int kSplitVectors = 5;          // split: a chunk is read tile by tile
 constexpr int kWarps = 8;                 // units, so warps, in a block of the warp variant, at most
 constexpr int kChunks = 1024;             // of a unit at most: every block of the second kernel reads them all
 
-// What a block tells the others of its part of a group: mean and M2, in float32, less the pivot. Its number of elements
-// follows from its rank. Team: slot[team][parity][rank][group of the slab]; split: slot[unit][chunk][group of the slab].
-constexpr int kPartialBytes = 8;
+// What a block tells the others of its part of a group (statistics.h). Team: slot[team][parity][rank][group of the
+// slab]; split: slot[unit][chunk][group of the slab].
+constexpr int kPartialBytes = 16;
 constexpr int kCounterStride = 32;  // 32-bit integers from one team's counter to the next: a cache line each
 
 // NHWC: a thread keeps to one column, a vector of a row, and a block is `rows` whole rows of columns.

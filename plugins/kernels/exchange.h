@@ -1,0 +1,165 @@
+// How the blocks that share a unit learn each other's statistics: alone or a cluster, and teams.
+#pragma once
+#include "arguments.h"
+#include "statistics.h"
+#include "tiles.h"
+
+namespace gn {
+
+constexpr int kSlots = 16;  // of Partial in shared memory: for 16 warps
+
+// A block for each unit, or a cluster of them over distributed shared memory; how many is known at run time.
+struct Cluster {
+    const Arguments &arguments;
+    int64_t unit;
+    uint32_t rank;
+
+    GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a), unit(block()), rank(0) {
+        if (a.slices > 1) {
+            rank = cluster_rank();
+            unit = block() / static_cast<uint32_t>(a.slices);
+        }
+    }
+    GN_DEVICE bool more() const { return unit < arguments.units; }
+    GN_DEVICE void next() { unit = arguments.units; }
+    GN_DEVICE uint32_t parity() const { return 0; }
+
+    // In: the thread's part. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in shared memory.
+    template <bool pivoted>
+    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots) {
+        const bool any = combine_block<pivoted>(p, flag, slots);
+        if (arguments.slices > 1) {
+            if (thread() == 0) slots[kSlots] = p;
+            cluster_arrive();
+            cluster_wait();
+            p = broadcast<pivoted>(combine_warp<pivoted, 8>(load_rank(slots + kSlots)));
+            cluster_arrive();  // has read; waited for in `leave`
+        }
+        return any;
+    }
+    // In: `own[0 .. count)` in shared memory, written by any threads. Out: where the unit's are, seen by all threads;
+    // `united` is room for as many.
+    GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
+        if (arguments.slices <= 1) {
+            barrier();
+            return own;
+        }
+        cluster_arrive();
+        cluster_wait();
+        for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) {
+            const Partial p = combine_warp<true, 8>(load_rank(own + i));
+            if (thread() % 32 == 0) united[i] = p;
+        }
+        cluster_arrive();
+        barrier();
+        return united;
+    }
+    // The memory that others read must outlive their reading.
+    GN_DEVICE void leave() {
+        if (arguments.slices > 1) cluster_wait();
+    }
+
+   private:
+    GN_DEVICE Partial load_rank(const Partial *own) const {
+        const uint32_t lane = thread() % 32;
+        if (lane >= static_cast<uint32_t>(arguments.slices)) return Partial{0, 0, 0, 0};
+        return Partial{cluster_load(&own->pivot, lane), cluster_load(&own->mean, lane), cluster_load(&own->m2, lane),
+                       cluster_load(&own->n, lane)};
+    }
+};
+
+// Persistent teams of `slices` blocks walk over the units. All blocks of the grid are resident (cooperative launch).
+// A team's counter counts arrivals, and a block waits until all have arrived as often as itself. Slots of a unit are
+// written before the arrival and read after the wait; the next unit's are others (parity), and those of the unit after
+// next are written by no block before all have arrived at the next, so have read these. Leaving is counted too: the last
+// to leave finds everybody past the last wait and resets the counter.
+struct Team {
+    const Arguments &arguments;
+    int64_t unit, teams;
+    uint32_t team, rank, round = 0;
+
+    GN_DEVICE explicit Team(const Arguments &a) : arguments(a) {
+        const uint32_t size = static_cast<uint32_t>(a.slices);
+        team = block() / size;
+        rank = block() - team * size;
+        teams = blocks() / size;
+        unit = team;
+    }
+    GN_DEVICE bool more() const { return unit < arguments.units; }
+    GN_DEVICE void next() {
+        unit += teams;
+        ++round;
+    }
+    GN_DEVICE uint32_t parity() const { return round & 1; }
+
+    // As Cluster::unite. Between two calls every thread passes a barrier after its last reading of shared memory.
+    template <bool pivoted>
+    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots) {
+        const bool any = combine_block<pivoted>(p, flag, slots);
+        if (thread() < 32) {
+            const uint32_t lane = thread();
+            if (lane == 0) {
+                publish(slot(rank, 0, 1), p);
+                meet();
+            }
+            warp_barrier();
+            p = combine_warp<pivoted>(collect<pivoted>(0, 1));
+            if (lane == 0) slots[kSlots] = p;
+        }
+        barrier();
+        p = slots[kSlots];
+        return any;
+    }
+    GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
+        barrier();
+        for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) {
+            publish(slot(rank, i, count), own[i]);
+        }
+        barrier();
+        if (thread() == 0) meet();
+        barrier();
+        for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) {
+            const Partial p = combine_warp<true>(collect<true>(i, count));
+            if (thread() % 32 == 0) united[i] = p;
+        }
+        barrier();
+        return united;
+    }
+    GN_DEVICE void leave() {
+        if (thread() != 0 || round == 0) return;  // a team without a unit has never arrived
+        uint32_t *counter = arguments.counters + team * kCounterStride;
+        const uint32_t size = static_cast<uint32_t>(arguments.slices);
+        if (arrive(counter) == (round + 1) * size - 1) store(counter, 0u);
+    }
+
+   private:
+    GN_DEVICE Partial *slot(uint32_t of, int i, int count) const {
+        const uint32_t size = static_cast<uint32_t>(arguments.slices);
+        return reinterpret_cast<Partial *>(arguments.partials) + ((team * 2 + parity()) * size + of) * count + i;
+    }
+    static GN_DEVICE void publish(Partial *slot, const Partial &p) {
+        store(reinterpret_cast<Bits128 *>(slot), Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}});
+    }
+    GN_DEVICE void meet() const {
+        uint32_t *counter = arguments.counters + team * kCounterStride;
+        const uint32_t all = (round + 1) * static_cast<uint32_t>(arguments.slices);
+        arrive(counter);
+        while (arrived(counter) < all) pause();
+    }
+    // Lane l's share of the team: consecutive ranks, so that the order of ranks is kept.
+    template <bool pivoted>
+    GN_DEVICE Partial collect(int i, int count) const {
+        const int size = arguments.slices, share = (size + 31) / 32, lane = static_cast<int>(thread() % 32);
+        Partial p{0, 0, 0, 0};
+        for (int k = 0; k < share; ++k) {
+            const int of = lane * share + k;
+            if (of >= size) break;
+            const float *there = &slot(static_cast<uint32_t>(of), i, count)->pivot;
+            p = combine(p, Partial{pivoted ? load_shared_by_blocks(there) : 0.0f, load_shared_by_blocks(there + 1),
+                                   load_shared_by_blocks(there + 2), load_shared_by_blocks(there + 3)});
+        }
+        return p;
+    }
+};
+
+}  // namespace gn

@@ -1,0 +1,98 @@
+// The functions of kernels/platform.h on the CPU: a GPU thread is a fiber, and every rule that can be checked is.
+#pragma once
+#include <string.h>
+
+#include <cmath>
+
+#include "../kernels/platform.h"
+#include "machine.h"
+#include "rounding.h"
+
+#define GN_DEVICE inline
+#define GN_KERNEL(threads, blocks) void
+#define GN_PARAMETER const
+// Barriers and shuffles know the line that calls them, so that threads which meet at different ones are found.
+#define GN_EMULATOR_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
+
+namespace gn {
+namespace emulator {
+
+void barrier(const Site &site);
+void warp_barrier(const Site &site);
+float shuffle(float value, int32_t mask, uint32_t lane, const Site &site);
+void cluster_arrive(const Site &site);
+void cluster_wait(const Site &site);
+float cluster_load(const float *own, uint32_t rank, const Site &site);
+uint32_t arrive(uint32_t *counter, const Site &site);
+uint32_t arrived(const uint32_t *counter, const Site &site);
+void pause(const Site &site);
+
+void read(const void *address, void *value, size_t bytes, Way way);
+void write(void *address, const void *value, size_t bytes);
+
+}  // namespace emulator
+
+GN_DEVICE uint32_t thread() { return emulator::self->index; }
+GN_DEVICE uint32_t threads() { return emulator::launched->shape.threads; }
+GN_DEVICE uint32_t block() { return static_cast<uint32_t>(emulator::self->block->index); }
+GN_DEVICE uint32_t blocks() { return static_cast<uint32_t>(emulator::launched->shape.blocks); }
+GN_DEVICE char *shared() { return emulator::self->block->memory.data(); }
+
+GN_DEVICE void barrier(GN_EMULATOR_SITE) { emulator::barrier({"barrier", file, line}); }
+GN_DEVICE void warp_barrier(GN_EMULATOR_SITE) { emulator::warp_barrier({"warp_barrier", file, line}); }
+GN_DEVICE float shuffle_xor(float value, int mask, GN_EMULATOR_SITE) {
+    return emulator::shuffle(value, mask, (emulator::self->index ^ static_cast<uint32_t>(mask)) % emulator::kLanes,
+                             {"shuffle_xor", file, line});
+}
+GN_DEVICE float shuffle(float value, int lane, GN_EMULATOR_SITE) {
+    return emulator::shuffle(value, 0, static_cast<uint32_t>(lane) % emulator::kLanes, {"shuffle", file, line});
+}
+
+GN_DEVICE uint32_t cluster_rank() { return emulator::self->block->rank; }
+GN_DEVICE uint32_t cluster_blocks() { return emulator::launched->shape.cluster; }
+GN_DEVICE void cluster_arrive(GN_EMULATOR_SITE) { emulator::cluster_arrive({"cluster_arrive", file, line}); }
+GN_DEVICE void cluster_wait(GN_EMULATOR_SITE) { emulator::cluster_wait({"cluster_wait", file, line}); }
+GN_DEVICE float cluster_load(const float *own, uint32_t rank, GN_EMULATOR_SITE) {
+    return emulator::cluster_load(own, rank, {"cluster_load", file, line});
+}
+
+GN_DEVICE uint32_t arrive(uint32_t *counter, GN_EMULATOR_SITE) {
+    return emulator::arrive(counter, {"arrive", file, line});
+}
+GN_DEVICE uint32_t arrived(const uint32_t *counter, GN_EMULATOR_SITE) {
+    return emulator::arrived(counter, {"arrived", file, line});
+}
+GN_DEVICE void pause(GN_EMULATOR_SITE) { emulator::pause({"pause", file, line}); }
+
+template <class T>
+GN_DEVICE T load(const T *address) {
+    T value;
+    emulator::read(address, &value, sizeof value, emulator::Way::cached);
+    return value;
+}
+GN_DEVICE Bits128 load_once(const Bits128 *address) {
+    Bits128 value;
+    emulator::read(address, &value, sizeof value, emulator::Way::streamed);
+    return value;
+}
+GN_DEVICE float load_shared_by_blocks(const float *address) {
+    float value;
+    emulator::read(address, &value, sizeof value, emulator::Way::coherent);
+    return value;
+}
+template <class T>
+GN_DEVICE void store(T *address, T value) {
+    emulator::write(address, &value, sizeof value);
+}
+
+GN_DEVICE void forget(uint32_t &) {}
+
+GN_DEVICE float fast_exp2(float x) { return emulator::fast_exp2(x); }
+GN_DEVICE float fast_reciprocal(float x) { return emulator::fast_reciprocal(x); }
+GN_DEVICE float rsqrt_rounded(float x) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x))); }
+GN_DEVICE float erf(float x) { return emulator::disturbed(std::erf(x), 1); }  // glibc's own error is below 1
+
+GN_DEVICE float from_f16(uint16_t bits) { return emulator::from_f16(bits); }
+GN_DEVICE uint16_t to_f16(float value) { return emulator::to_f16(value); }
+
+}  // namespace gn

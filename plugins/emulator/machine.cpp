@@ -1,0 +1,178 @@
+// Barriers, shuffles, clusters and counters: threads meet here, and those that cannot meet are told why.
+#include "machine.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../kernels/platform.h"
+#include "memory.h"
+
+namespace gn::emulator {
+
+Thread *self = nullptr;
+Launch *launched = nullptr;
+
+bool operator==(const Site &a, const Site &b) {
+    return a.line == b.line && strcmp(a.what, b.what) == 0 && (a.file == b.file || strcmp(a.file, b.file) == 0);
+}
+
+std::string told(const Site &site) {
+    if (site.what == nullptr) return "nowhere yet";
+    const char *name = strrchr(site.file, '/');
+    return std::string(site.what) + " (" + (name ? name + 1 : site.file) + ":" + std::to_string(site.line) + ")";
+}
+
+namespace {
+
+[[noreturn]] void mismatch(const Site &site, const Site &there, const char *whom) {
+    fail("reaches %s while %s is at %s", told(site).c_str(), whom, told(there).c_str());
+}
+
+void lane_must_be_whole(const Thread &thread, const Site &site) {
+    if (thread.warp->live != 0xffffffffu)
+        fail("%s by a warp with %d of 32 lanes", told(site).c_str(), __builtin_popcount(thread.warp->live));
+}
+
+// True for the lane that completes the warp; the others come back when it has.
+void meet_warp(Thread &thread, const Site &site, int32_t mask) {
+    Warp &warp = *thread.warp;
+    lane_must_be_whole(thread, site);
+    if (warp.here == 0) {
+        warp.site = site;
+        warp.mask = mask;
+    } else if (!(warp.site == site)) {
+        mismatch(site, warp.site, "its warp");
+    } else if (warp.mask != mask) {
+        fail("%s with mask %d while its warp has %d", told(site).c_str(), mask, warp.mask);
+    }
+    warp.here |= 1u << thread.index % kLanes;
+    if (warp.here != warp.live) return sleep(site);
+    warp.here = 0;
+    ++warp.round;
+    for (Thread *lane = &thread - thread.index % kLanes, *end = lane + kLanes; lane < end; ++lane)
+        if (lane != &thread) wake(*lane);
+}
+
+}  // namespace
+
+void barrier(const Site &site) {
+    Thread &thread = *self;
+    Block &block = *thread.block;
+    if (block.live != launched->shape.threads)
+        fail("%s, but %u threads of its block have returned", told(site).c_str(), launched->shape.threads - block.live);
+    if (block.waiting == 0) block.site = site;
+    if (!(block.site == site)) mismatch(site, block.site, "another thread of its block");
+    if (++block.waiting < block.live) return sleep(site);
+    block.waiting = 0;
+    ++block.phase;
+    ++memory.total.barriers;
+    block.clock.barrier();
+    if (!block.memory.intact()) fail("something wrote beyond the shared memory of its block, before %s", told(site).c_str());
+    for (Thread &other : block.threads)
+        if (&other != &thread) wake(other);
+}
+
+void warp_barrier(const Site &site) {
+    Thread &thread = *self;
+    meet_warp(thread, site, 0);
+    ++thread.warp_phase;
+}
+
+float shuffle(float value, int32_t mask, uint32_t lane, const Site &site) {
+    Thread &thread = *self;
+    float *values = thread.warp->value[thread.warp->round & 1];
+    values[thread.index % kLanes] = value;
+    meet_warp(thread, site, mask);
+    return values[lane];
+}
+
+void cluster_arrive(const Site &site) {
+    Thread &thread = *self;
+    Cluster &cluster = *thread.block->cluster;
+    if (thread.cluster_arrivals != thread.cluster_waits) fail("%s twice without cluster_wait", told(site).c_str());
+    if (cluster.live != cluster.blocks) fail("%s, but a block of its cluster has ended", told(site).c_str());
+    thread.waits_at = site;
+    ++thread.cluster_arrivals;
+    if (++cluster.arrived == cluster.blocks * launched->shape.threads) {
+        cluster.arrived = 0;
+        ++cluster.completed;
+        for (Thread *other : cluster.waiting) wake(*other);
+        cluster.waiting.clear();
+    }
+    interrupt();
+}
+
+void cluster_wait(const Site &site) {
+    Thread &thread = *self;
+    if (thread.cluster_arrivals == thread.cluster_waits) fail("%s without cluster_arrive", told(site).c_str());
+    Cluster &cluster = *thread.block->cluster;
+    if (cluster.completed < thread.cluster_arrivals) {
+        cluster.waiting.push_back(&thread);
+        sleep(site);
+    }
+    thread.cluster_waits = thread.cluster_arrivals;
+}
+
+float cluster_load(const float *own, uint32_t rank, const Site &site) {
+    Thread &thread = *self;
+    const Cluster &cluster = *thread.block->cluster;
+    const SharedMemory &here = thread.block->memory;
+    if (!here.holds(own)) fail("%s of an address outside its block's shared memory", told(site).c_str());
+    if (rank >= cluster.blocks) fail("%s from block %u of a cluster of %u", told(site).c_str(), rank, cluster.blocks);
+    Block &owner = cluster.first[rank];
+    if (owner.live == 0) fail("%s from block %u of the cluster, which has ended", told(site).c_str(), rank);
+    interrupt();
+    return owner.memory.read_from(thread, owner, reinterpret_cast<const char *>(own) - here.data());
+}
+
+uint32_t arrive(uint32_t *counter, const Site &site) {
+    interrupt();
+    self->waits_at = site;
+    memory.count(counter, false);
+    const uint32_t before = (*counter)++;
+    happened();
+    interrupt();
+    return before;
+}
+
+uint32_t arrived(const uint32_t *counter, const Site &site) {
+    constexpr uint32_t kPatience = 4;  // a loop that reads without pause() is a spin, too
+    Thread &thread = *self;
+    interrupt();
+    thread.waits_at = site;
+    if (thread.seen_events != launched->events)
+        thread.rereads = 0;
+    else if (++thread.rereads > kPatience)
+        pause(site);
+    thread.seen_events = launched->events;
+    memory.count(counter, true);
+    return *counter;
+}
+
+void pause(const Site &site) {
+    Thread &thread = *self;
+    if (thread.seen_events != launched->events) return yield();
+    launched->spinning.push_back(&thread);
+    sleep(site);
+}
+
+void read(const void *address, void *value, size_t bytes, Way way) {
+    interrupt();
+    memory.check_read(address, bytes, way);
+    memcpy(value, address, bytes);
+}
+
+void write(void *address, const void *value, size_t bytes) {
+    interrupt();
+    if (memory.check_write(address, bytes)) happened();
+    memcpy(address, value, bytes);
+}
+
+void happened() {
+    ++launched->events;
+    for (Thread *thread : launched->spinning) wake(*thread);
+    launched->spinning.clear();
+}
+
+}  // namespace gn::emulator

@@ -1,0 +1,133 @@
+// Shared memory between guard zones, and the accesses to it that no barrier orders.
+#include "races.h"
+
+#include <string.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+
+#include "fiber.h"
+#include "machine.h"
+
+namespace gn::emulator {
+namespace {
+
+constexpr size_t kGuard = 256;                       // bytes before and behind, watched for changes
+constexpr uint32_t kSignalling = 0x7fa5a5a5;         // a NaN that no arithmetic makes
+constexpr uint64_t kZone = 0x5a5a5a5a7fa5a5a5ull;
+
+Touch now(const Thread &thread, uint32_t bytes) {
+    return {static_cast<int32_t>(thread.index), thread.block->phase, thread.warp_phase, thread.cluster_arrivals, bytes};
+}
+
+// Whether barriers put `before`, by a thread of the same block, in front of what `thread` does now.
+bool ordered(const Touch &before, const Thread &thread) {
+    if (before.thread < 0 || before.thread == static_cast<int32_t>(thread.index)) return true;
+    if (before.phase < thread.block->phase || before.arrivals < thread.cluster_waits) return true;
+    return before.thread / static_cast<int32_t>(kLanes) == static_cast<int32_t>(thread.index / kLanes) &&
+           before.warp_phase < thread.warp_phase;
+}
+
+[[noreturn]] void race(const char *does, size_t offset, const char *did, int32_t thread, const char *whose) {
+    fail("race: %s byte %zu of shared memory, which thread %d %s%s with no barrier between", does, offset, thread, whose, did);
+}
+
+}  // namespace
+
+SharedMemory &SharedMemory::operator=(SharedMemory &&other) noexcept {
+    std::swap(map_, other.map_);
+    std::swap(data_, other.data_);
+    std::swap(mapped_, other.mapped_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(words_, other.words_);
+    std::swap(remote_arrivals_, other.remote_arrivals_);
+    return *this;
+}
+
+SharedMemory::~SharedMemory() {
+    if (map_ != nullptr) munmap(map_, mapped_);
+}
+
+bool SharedMemory::allocate(uint32_t bytes) {
+    const size_t rounded = (bytes + 15) / 16 * 16;
+    const size_t inside = (rounded + 2 * kGuard + kPage - 1) / kPage * kPage;
+    mapped_ = inside + 2 * kPage;
+    void *map = mmap(nullptr, mapped_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (map == MAP_FAILED) return false;
+    map_ = static_cast<char *>(map);
+    if (mprotect(map_ + kPage, inside, PROT_READ | PROT_WRITE) != 0) return false;
+    data_ = map_ + kPage + inside - kGuard - rounded;
+    bytes_ = bytes;
+    words_.resize((bytes + 3) / 4);
+    return true;
+}
+
+void SharedMemory::fill() {
+    uint32_t *words = reinterpret_cast<uint32_t *>(data_);
+    std::fill(words, words + (bytes_ + 15) / 16 * 4, kSignalling);
+    std::fill_n(reinterpret_cast<uint64_t *>(data_ - kGuard), kGuard / 8, kZone);
+    std::fill_n(reinterpret_cast<uint64_t *>(data_ + (bytes_ + 15) / 16 * 16), kGuard / 8, kZone);
+    for (SharedWord &word : words_) word = SharedWord{};
+    remote_arrivals_ = 0;
+}
+
+bool SharedMemory::intact() const {
+    const uint64_t *below = reinterpret_cast<const uint64_t *>(data_ - kGuard);
+    const uint64_t *above = reinterpret_cast<const uint64_t *>(data_ + (bytes_ + 15) / 16 * 16);
+    uint64_t changed = 0;
+    for (size_t i = 0; i < kGuard / 8; ++i) changed |= (below[i] ^ kZone) | (above[i] ^ kZone);
+    return changed == 0;
+}
+
+bool SharedMemory::near(const void *address) const {
+    const char *at = static_cast<const char *>(address);
+    return at >= data_ - kGuard && at < data_ + bytes_ + kGuard && !holds(address);
+}
+
+void SharedMemory::touched(const Thread &thread, const void *address, size_t bytes, bool write) {
+    const size_t offset = static_cast<size_t>(static_cast<const char *>(address) - data_);
+    if (offset + bytes > bytes_)
+        fail("%s %zu bytes of shared memory at byte %zu of %u", write ? "writes" : "reads", bytes, offset, bytes_);
+    for (size_t i = offset / 4; i <= (offset + bytes - 1) / 4; ++i) {
+        SharedWord &word = words_[i];
+        const size_t begin = std::max(offset, i * 4) - i * 4, end = std::min(offset + bytes, i * 4 + 4) - i * 4;
+        const Touch touch = now(thread, (1u << end) - (1u << begin));
+        if ((word.write.bytes & touch.bytes) && !ordered(word.write, thread))
+            race(write ? "writes" : "reads", offset, "wrote", word.write.thread, "");
+        if (write) {
+            for (const Touch *read : {&word.read, &word.lane, &word.warp})
+                if ((read->bytes & touch.bytes) && !ordered(*read, thread)) race("writes", offset, "read", read->thread, "");
+            if (word.remote_arrivals > thread.cluster_waits)
+                fail("race: writes byte %zu of shared memory, which block %u of the cluster read with no cluster barrier between",
+                     offset, word.remote_rank);
+            word = SharedWord{};
+            word.write = touch;
+        } else if (word.read.thread != touch.thread) {
+            const bool same_warp = word.read.thread / static_cast<int32_t>(kLanes) == touch.thread / static_cast<int32_t>(kLanes);
+            (word.read.thread >= 0 && same_warp ? word.lane : word.warp) = word.read;
+            word.read = touch;
+        } else {
+            word.read = touch;
+        }
+    }
+}
+
+float SharedMemory::read_from(const Thread &reader, const Block &owner, size_t offset) {
+    if (offset % 4 != 0) fail("cluster_load at byte %zu of shared memory, which is not aligned", offset);
+    SharedWord &word = words_[offset / 4];
+    if (&owner == reader.block) {
+        touched(reader, data_ + offset, 4, false);
+    } else {
+        if (word.write.thread >= 0 && word.write.arrivals >= reader.cluster_waits)
+            fail("race: reads byte %zu of block %u of its cluster, which thread %d there wrote with no cluster barrier between",
+                 offset, owner.rank, word.write.thread);
+        word.remote_arrivals = std::max(word.remote_arrivals, reader.cluster_arrivals + 1);
+        word.remote_rank = reader.block->rank;
+        remote_arrivals_ = std::max(remote_arrivals_, word.remote_arrivals);
+    }
+    float value;
+    memcpy(&value, data_ + offset, 4);
+    return value;
+}
+
+}  // namespace gn::emulator

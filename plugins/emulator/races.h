@@ -1,0 +1,119 @@
+// What was touched when: the happens-before order of a launch, and accesses to memory that it does not order.
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace gn::emulator {
+
+struct Thread;
+struct Block;
+
+// A thread's position in the order of its block and cluster at the time of an access.
+struct Touch {
+    int32_t thread = -1;  // -1: never touched
+    uint32_t phase = 0, warp_phase = 0, arrivals = 0;
+    uint32_t bytes = 0;  // mask of the word's four
+};
+
+// One 32-bit word of a block's shared memory. Three reads are enough to find a later write that is not ordered after
+// all of them: the last one, the last by another lane of its warp, the last of another warp.
+struct SharedWord {
+    Touch write, read, lane, warp;
+    uint32_t remote_arrivals = 0;  // one more than the cluster arrivals of the latest reader from another block
+    uint32_t remote_rank = 0;
+};
+
+// Dynamic shared memory of a resident block, between guard zones.
+class SharedMemory {
+  public:
+    SharedMemory() = default;
+    SharedMemory(SharedMemory &&other) noexcept { *this = static_cast<SharedMemory &&>(other); }
+    SharedMemory &operator=(SharedMemory &&other) noexcept;
+    ~SharedMemory();
+    bool allocate(uint32_t bytes);
+    void fill();         // signalling NaNs, and an empty history
+    bool intact() const;  // the guard zones
+    bool holds(const void *address) const { return static_cast<size_t>(static_cast<const char *>(address) - data_) < bytes_; }
+    bool near(const void *address) const;  // in a guard zone
+    char *data() const { return data_; }
+    uint32_t bytes() const { return bytes_; }
+    // Accesses by raw pointer of a thread of the block itself; fail() when another one's is not ordered with it.
+    void touched(const Thread &thread, const void *address, size_t bytes, bool write);
+    // The float at `own` of another block of the cluster.
+    float read_from(const Thread &reader, const Block &owner, size_t offset);
+    uint32_t remote_arrivals() const { return remote_arrivals_; }  // as in SharedWord, of all words
+
+  private:
+    char *map_ = nullptr, *data_ = nullptr;
+    size_t mapped_ = 0;
+    uint32_t bytes_ = 0, remote_arrivals_ = 0;
+    std::vector<SharedWord> words_;
+};
+
+// What one block released last: all that its threads did before their last barrier, and what the thread itself did.
+struct Stamp {
+    uint32_t thread = 0, phase = 0;
+    uint64_t tick = 0;
+};
+
+// A vector clock over the blocks of the grid.
+class Clock {
+  public:
+    void see(int64_t block, const Stamp &stamp);
+    void see(const Clock &other);
+    const Stamp *of(int64_t block) const;
+    void clear();
+    // Acquired by one thread; the others see it from the next barrier of their block on.
+    void acquire(const Thread &thread, const Clock &other);
+    void barrier();
+    bool ordered(const Thread &now, int64_t block, uint32_t thread, uint32_t phase, uint64_t tick) const;
+    void release(const Thread &thread, Clock &into) const;
+
+  private:
+    std::unordered_map<int64_t, Stamp> stamps_;
+    struct Fresh {
+        uint32_t thread;
+        std::unordered_map<int64_t, Stamp> stamps;
+    };
+    std::vector<Fresh> fresh_;
+};
+
+// Words of global memory that blocks share: workspace and counters. Each function tells what the access races with, or
+// an empty text.
+class SharedByBlocks {
+  public:
+    void clear();
+    std::string read(const Thread &thread, uintptr_t word);
+    std::string write(const Thread &thread, uintptr_t word);
+    std::string arrive(const Thread &thread, uintptr_t counter);
+    std::string arrived(const Thread &thread, uintptr_t counter);
+
+  private:
+    struct Access {
+        uint32_t thread, phase;
+        uint64_t tick;
+    };
+    // Of one block, since the last write: the last one, and the last by another thread. Who is ordered after both is
+    // ordered after all earlier ones.
+    struct Reads {
+        int64_t block;
+        Access last, other;
+        bool two;
+    };
+    struct Word {
+        bool written = false;
+        int64_t writer = 0;  // block
+        Access write{};
+        std::vector<Reads> reads;
+    };
+    static std::string race(const Thread &thread, int64_t block, const Access &access, const char *did);
+    std::unordered_map<uintptr_t, Word> words_;
+    std::unordered_map<uintptr_t, Clock> counters_;
+    uint64_t tick_ = 0;
+};
+
+}  // namespace gn::emulator

@@ -1,0 +1,173 @@
+// Three small kernels that use everything of platform.h, each with the mistakes that the emulator has to see.
+#include <stdio.h>
+#include <string.h>
+
+#include "../../plugins/emulator/launch.h"
+#include "../../plugins/kernels/platform.h"
+
+namespace {
+
+// What may be wrong; `kRight` is not.
+enum Bug {
+    kRight,
+    kNoBarrier,
+    kNoSecondBarrier,
+    kDivergentBarrier,
+    kReturnsEarly,
+    kDivergentShuffle,
+    kShuffleMasks,
+    kWriteBeyond,
+    kWriteFarBeyond,
+    kReadUninitialized,
+    kOutOfBounds,
+    kMisaligned,
+    kWriteInput,
+    kWriteTwice,
+    kPlainPointer,
+    kWildPointer,
+    kNoClusterWait,
+    kNoClusterArrive,
+    kEndsTooEarly,
+    kForeignRank,
+    kNobodyArrives,
+    kNoArrive,
+    kNoWait,
+    kNoBarrierAfterWait,
+    kNoBarrierBeforeArrive,
+    kSingleBuffer,
+    kCachedLoad,
+    kLongWay,
+    kDirtyCounters,
+    kWrongOrder,
+};
+
+struct Given {
+    const float *x;
+    float *y;
+    float *workspace;
+    uint32_t *counters;
+    int64_t elements;  // of a unit
+    int64_t units;
+    int32_t slices;
+    int32_t bug;
+};
+
+float block_sum(float value, float *slots, const Given &g) {
+    using namespace gn;
+    const int lane = thread() % 32, warp = thread() / 32;
+    for (int mask = 16; mask > 0; mask /= 2) {
+        if (g.bug == kDivergentShuffle && lane == 7 && mask == 4) continue;
+        value += shuffle_xor(value, g.bug == kShuffleMasks && mask == 4 && lane == 3 ? 8 : mask);
+    }
+    if (lane == 0) slots[warp] = value;
+    if (g.bug == kReturnsEarly && thread() == 40) return value;
+    if (g.bug == kDivergentBarrier && warp == 1) barrier();
+    else if (g.bug != kNoBarrier) barrier();
+    float sum = 0;
+    for (uint32_t i = 0; i < threads() / 32 + (g.bug == kReadUninitialized); ++i) sum += slots[i];
+    if (g.bug != kNoSecondBarrier) barrier();
+    return sum;
+}
+
+// y = x - mean, one block for each unit.
+GN_KERNEL(512, 2) centre(GN_PARAMETER Given g) {
+    using namespace gn;
+    float *slots = reinterpret_cast<float *>(shared());
+    const float *x = g.x + block() * g.elements;
+    float *y = g.y + block() * g.elements;
+    float sum = 0;
+    for (int64_t i = thread(); i < g.elements; i += threads()) sum += load(x + i);
+    if (g.bug == kReturnsEarly && thread() == 40) return;
+    sum = block_sum(sum, slots, g);
+    float again = block_sum(sum, slots, g);  // the slots are used twice
+    const float mean = (sum + again * 0) / static_cast<float>(g.elements);
+    if (g.bug == kWriteBeyond) slots[threads() / 32 + 4] = 1;
+    if (g.bug == kWriteFarBeyond) slots[1 << 20] = 1;
+    if (g.bug == kOutOfBounds) load(x + g.elements * g.units);
+    if (g.bug == kMisaligned) load(reinterpret_cast<const Bits128 *>(x + 1));
+    if (g.bug == kWriteInput) store(const_cast<float *>(x), mean);
+    if (g.bug == kPlainPointer) sum += x[thread()];
+    if (g.bug == kWildPointer) sum += *reinterpret_cast<const volatile float *>(uintptr_t{64});
+    for (int64_t i = thread(); i < g.elements; i += threads()) store(y + i, load(x + i) - mean);
+    if (g.bug == kWriteTwice && thread() == 3) store(y + 3, sum);
+}
+
+// The same, a cluster for each unit.
+GN_KERNEL(512, 2) cluster_centre(GN_PARAMETER Given g) {
+    using namespace gn;
+    float *slots = reinterpret_cast<float *>(shared());
+    float *told = slots + 32;
+    const int64_t unit = block() / cluster_blocks(), length = g.elements / cluster_blocks();
+    const int64_t offset = unit * g.elements + cluster_rank() * length;
+    float sum = 0;
+    for (int64_t i = thread(); i < length; i += threads()) sum += load(g.x + offset + i);
+    sum = block_sum(sum, slots, g);
+    if (thread() == 0) *told = sum;
+    if (g.bug != kNoClusterArrive) cluster_arrive();
+    if (g.bug != kNoClusterWait) cluster_wait();
+    float total = 0;
+    for (uint32_t rank = 0; rank < cluster_blocks() + (g.bug == kForeignRank); ++rank)
+        total += cluster_load(told, g.bug == kWrongOrder ? (rank + cluster_rank()) % cluster_blocks() : rank);
+    if (g.bug == kNoClusterWait) cluster_wait();
+    if (g.bug != kEndsTooEarly) cluster_arrive();
+    const float mean = total / static_cast<float>(g.elements);
+    for (int64_t i = thread(); i < length; i += threads()) store(g.y + offset + i, load(g.x + offset + i) - mean);
+    if (g.bug != kEndsTooEarly) cluster_wait();
+}
+
+// The same, persistent teams of blocks that walk over the units.
+GN_KERNEL(512, 2) team_centre(GN_PARAMETER Given g) {
+    using namespace gn;
+    float *slots = reinterpret_cast<float *>(shared());
+    const int32_t team = static_cast<int32_t>(block()) / g.slices, rank = static_cast<int32_t>(block()) % g.slices;
+    const int32_t teams = static_cast<int32_t>(blocks()) / g.slices;
+    const int64_t length = g.elements / g.slices;
+    uint32_t *counter = g.counters + team * 32;
+    uint32_t round = 0;
+    for (int64_t unit = team; unit < g.units; unit += teams, ++round) {
+        const int64_t offset = unit * g.elements + rank * length;
+        float *exchange = g.workspace + (team * 2 + (g.bug == kSingleBuffer ? 0 : round & 1)) * g.slices;
+        float sum = 0;
+        for (int64_t i = thread(); i < length; i += threads()) sum += load(g.x + offset + i);
+        sum = block_sum(sum, slots, g);
+        if (g.bug == kNoBarrierBeforeArrive ? thread() == 33 : thread() == 0) store(exchange + rank, sum);
+        if (thread() == 0) {
+            if (g.bug != kNoArrive || rank > 0) arrive(counter);
+            const uint32_t all = (round + 1) * g.slices + (g.bug == kNobodyArrives);
+            if (g.bug == kLongWay) while (arrived(counter) < all + 1) continue;
+            if (g.bug != kNoWait) while (arrived(counter) < all) pause();
+        }
+        if (g.bug != kNoBarrierAfterWait) barrier();
+        float total = 0;
+        for (int32_t i = 0; i < g.slices; ++i)
+            total += g.bug == kCachedLoad ? load(exchange + i) : load_shared_by_blocks(exchange + i);
+        const float mean = total / static_cast<float>(g.elements);
+        for (int64_t i = thread(); i < length; i += threads()) store(g.y + offset + i, load(g.x + offset + i) - mean);
+        if (g.bug == kNoBarrierAfterWait) barrier();
+    }
+    if (thread() == 0 && g.bug != kDirtyCounters && arrive(counter) + 1 == (round + 1) * g.slices) store(counter, 0u);
+}
+
+}  // namespace
+
+extern "C" const char *small_kernel(int which, int bug, const float *x, float *y, float *workspace, uint32_t *counters,
+                                    int64_t elements, int64_t units, int32_t slices, int32_t teams, uint32_t threads) {
+    using gn::emulator::launch;
+    using gn::emulator::Shape;
+    const Given given{x, y, workspace, counters, elements, units, slices, bug};
+    const uint32_t bytes = threads / 32 * 4;
+    const char *error = nullptr;
+    if (which == 0) error = launch(Shape{"centre", units, threads, bytes, 1, false}, centre, given);
+    if (which == 1)
+        error = launch(Shape{"cluster_centre", units * slices, threads, 132, static_cast<uint32_t>(slices), false},
+                       cluster_centre, given);
+    if (which == 2) error = launch(Shape{"team_centre", teams * slices, threads, bytes, 1, true}, team_centre, given);
+    return error ? error : "";
+}
+
+extern "C" float small_exp2(float x) { return gn::fast_exp2(x); }
+extern "C" float small_reciprocal(float x) { return gn::fast_reciprocal(x); }
+extern "C" float small_rsqrt(float x) { return gn::rsqrt_rounded(x); }
+extern "C" float small_erf(float x) { return gn::erf(x); }
+extern "C" float small_from_f16(uint16_t bits) { return gn::from_f16(bits); }
+extern "C" uint16_t small_to_f16(float value) { return gn::to_f16(value); }

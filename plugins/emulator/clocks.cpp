@@ -20,12 +20,20 @@ void Clock::clear() {
 
 void Clock::acquire(const Thread &thread, const Clock &other) {
     for (Fresh &fresh : fresh_)
-        if (fresh.thread == thread.index) {
+        if (fresh.thread == thread.index && !fresh.by_warp) {
             for (const auto &[block, stamp] : other.stamps_)
                 if (Stamp &seen = fresh.stamps[block]; stamp.tick > seen.tick) seen = stamp;
             return;
         }
-    fresh_.push_back({thread.index, other.stamps_});
+    fresh_.push_back({thread.index, false, other.stamps_});
+}
+
+bool Clock::Fresh::seen_by(const Thread &other) const {
+    return thread == other.index || (by_warp && thread / kLanes == other.index / kLanes);
+}
+
+void Clock::warp_barrier(uint32_t warp) {
+    for (Fresh &fresh : fresh_) fresh.by_warp = fresh.by_warp || fresh.thread / kLanes == warp;
 }
 
 void Clock::barrier() {
@@ -43,14 +51,14 @@ bool Clock::ordered(const Thread &now, int64_t block, uint32_t thread, uint32_t 
     };
     if (covers(stamps_)) return true;
     for (const Fresh &fresh : fresh_)
-        if (fresh.thread == now.index && covers(fresh.stamps)) return true;
+        if (fresh.seen_by(now) && covers(fresh.stamps)) return true;
     return false;
 }
 
 void Clock::release(const Thread &thread, Clock &into) const {
     into.see(*this);
     for (const Fresh &fresh : fresh_)
-        if (fresh.thread == thread.index)
+        if (fresh.seen_by(thread))
             for (const auto &[block, stamp] : fresh.stamps) into.see(block, stamp);
 }
 

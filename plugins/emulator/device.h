@@ -18,7 +18,9 @@ namespace gn {
 namespace emulator {
 
 void barrier(const Site &site);
+bool barrier_any(bool mine, const Site &site);
 void warp_barrier(const Site &site);
+bool warp_any(bool mine, const Site &site);
 float shuffle(float value, int32_t mask, uint32_t lane, const Site &site);
 void cluster_arrive(const Site &site);
 void cluster_wait(const Site &site);
@@ -26,6 +28,7 @@ float cluster_load(const float *own, uint32_t rank, const Site &site);
 uint32_t arrive(uint32_t *counter, const Site &site);
 uint32_t arrived(const uint32_t *counter, const Site &site);
 void pause(const Site &site);
+void wait_for_previous();
 
 void read(const void *address, void *value, size_t bytes, Way way);
 void write(void *address, const void *value, size_t bytes);
@@ -47,6 +50,10 @@ GN_DEVICE float shuffle_xor(float value, int mask, GN_EMULATOR_SITE) {
 GN_DEVICE float shuffle(float value, int lane, GN_EMULATOR_SITE) {
     return emulator::shuffle(value, 0, static_cast<uint32_t>(lane) % emulator::kLanes, {"shuffle", file, line});
 }
+GN_DEVICE bool barrier_any(bool mine, GN_EMULATOR_SITE) {
+    return emulator::barrier_any(mine, {"barrier_any", file, line});
+}
+GN_DEVICE bool warp_any(bool mine, GN_EMULATOR_SITE) { return emulator::warp_any(mine, {"warp_any", file, line}); }
 
 GN_DEVICE uint32_t cluster_rank() { return emulator::self->block->rank; }
 GN_DEVICE uint32_t cluster_blocks() { return emulator::launched->shape.cluster; }
@@ -85,14 +92,25 @@ GN_DEVICE void store(T *address, T value) {
     emulator::write(address, &value, sizeof value);
 }
 
+GN_DEVICE void let_next_start() {}
+GN_DEVICE void wait_for_previous() { emulator::wait_for_previous(); }
+
 GN_DEVICE void forget(uint32_t &) {}
 
 GN_DEVICE float fast_exp2(float x) { return emulator::fast_exp2(x); }
 GN_DEVICE float fast_reciprocal(float x) { return emulator::fast_reciprocal(x); }
 GN_DEVICE float rsqrt_rounded(float x) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x))); }
-GN_DEVICE float erf(float x) { return emulator::disturbed(std::erf(x), 1); }  // glibc's own error is below 1
+GN_DEVICE float erfc(float x) { return emulator::disturbed(std::erfc(x), 3); }  // glibc's own error is below 1
+GN_DEVICE float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
+GN_DEVICE float maximum(float a, float b) { return a > b || a != a ? a : b; }
+GN_DEVICE float as_float(uint32_t bits) { return emulator::float_of(bits); }
+GN_DEVICE uint32_t as_bits(float value) { return emulator::bits_of(value); }
 
-GN_DEVICE float from_f16(uint16_t bits) { return emulator::from_f16(bits); }
-GN_DEVICE uint16_t to_f16(float value) { return emulator::to_f16(value); }
+GN_DEVICE void from_f16x2(uint32_t bits, float &low, float &high) {
+    low = emulator::from_f16(static_cast<uint16_t>(bits));
+    high = emulator::from_f16(static_cast<uint16_t>(bits >> 16));
+}
+GN_DEVICE uint32_t to_f16x2(float low, float high) { return emulator::to_f16(low) | emulator::to_f16(high) << 16; }
+GN_DEVICE uint32_t to_bf16x2(float low, float high) { return emulator::to_bf16(low) | emulator::to_bf16(high) << 16; }
 
 }  // namespace gn

@@ -35,7 +35,7 @@ void lane_must_be_whole(const Thread &thread, const Site &site) {
 }
 
 // True for the lane that completes the warp; the others come back when it has.
-void meet_warp(Thread &thread, const Site &site, int32_t mask) {
+bool meet_warp(Thread &thread, const Site &site, int32_t mask) {
     Warp &warp = *thread.warp;
     lane_must_be_whole(thread, site);
     if (warp.here == 0) {
@@ -47,11 +47,15 @@ void meet_warp(Thread &thread, const Site &site, int32_t mask) {
         fail("%s with mask %d while its warp has %d", told(site).c_str(), mask, warp.mask);
     }
     warp.here |= 1u << thread.index % kLanes;
-    if (warp.here != warp.live) return sleep(site);
+    if (warp.here != warp.live) {
+        sleep(site);
+        return false;
+    }
     warp.here = 0;
     ++warp.round;
     for (Thread *lane = &thread - thread.index % kLanes, *end = lane + kLanes; lane < end; ++lane)
         if (lane != &thread) wake(*lane);
+    return true;
 }
 
 }  // namespace
@@ -66,6 +70,7 @@ void barrier(const Site &site) {
     if (++block.waiting < block.live) return sleep(site);
     block.waiting = 0;
     ++block.phase;
+    block.any[block.phase & 1] = false;
     ++memory.total.barriers;
     block.clock.barrier();
     if (!block.memory.intact()) fail("something wrote beyond the shared memory of its block, before %s", told(site).c_str());
@@ -73,10 +78,25 @@ void barrier(const Site &site) {
         if (&other != &thread) wake(other);
 }
 
+bool barrier_any(bool mine, const Site &site) {
+    bool &any = self->block->any[self->block->phase & 1];
+    any = any || mine;
+    barrier(site);
+    return any;
+}
+
 void warp_barrier(const Site &site) {
     Thread &thread = *self;
-    meet_warp(thread, site, 0);
+    if (meet_warp(thread, site, 0)) thread.block->clock.warp_barrier(thread.index / kLanes);
     ++thread.warp_phase;
+}
+
+bool warp_any(bool mine, const Site &site) {
+    const float *values = self->warp->value[self->warp->round & 1];
+    shuffle(mine, 0, 0, site);
+    for (uint32_t lane = 0; lane < kLanes; ++lane)
+        if (values[lane] != 0) return true;
+    return false;
 }
 
 float shuffle(float value, int32_t mask, uint32_t lane, const Site &site) {
@@ -155,6 +175,13 @@ void pause(const Site &site) {
     if (thread.seen_events != launched->events) return yield();
     launched->spinning.push_back(&thread);
     sleep(site);
+}
+
+void wait_for_previous() {
+    Thread &thread = *self;
+    interrupt();
+    thread.waited = true;
+    if (thread.block->waited == kNotYet) thread.block->waited = thread.block->phase + 1;
 }
 
 void read(const void *address, void *value, size_t bytes, Way way) {

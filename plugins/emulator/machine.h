@@ -11,6 +11,7 @@
 namespace gn::emulator {
 
 constexpr uint32_t kLanes = 32;
+constexpr uint32_t kNotYet = 0xffffffff;
 
 // A line of kernel code, for messages and to tell one barrier from another.
 struct Site {
@@ -37,6 +38,7 @@ struct Thread {
     uint32_t cluster_arrivals = 0, cluster_waits = 0;
     uint64_t seen_events = 0;  // Launch::events when it last read a counter
     uint32_t rereads = 0;      // of a counter, since anything happened anywhere
+    bool waited = false;       // for the launch before
 };
 
 struct Warp {
@@ -69,6 +71,8 @@ struct Block {
     uint32_t phase = 0;    // barriers passed
     uint32_t waiting = 0;  // threads at the barrier in progress
     Site site;
+    bool any[2] = {false, false};  // of what threads brought to this barrier, and to the one before
+    uint32_t waited = kNotYet;         // the phase from which on all its threads may read what the launch before wrote
     uint32_t priority = 0;
     SharedMemory memory;
     Clock clock;  // what it has seen of the other blocks of the grid
@@ -83,6 +87,7 @@ struct Shape {
     uint32_t shared = 0;   // bytes
     uint32_t cluster = 1;  // blocks
     bool cooperative = false;
+    bool overlaps = false;  // may start before the launch before has ended (programmatic dependent launch)
 };
 
 struct Launch {

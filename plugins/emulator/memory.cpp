@@ -22,6 +22,8 @@ std::string place(const Buffer &buffer, uintptr_t address) {
            std::to_string(buffer.end - buffer.begin) + "]";
 }
 
+bool previous_ended() { return self->waited || self->block->phase >= self->block->waited; }
+
 }  // namespace
 
 int Memory::add(const void *address, size_t bytes, int use, const char *name) {
@@ -46,7 +48,7 @@ void Memory::clear() {
     last_ = 0;
     begin_ = 1;
     end_ = 0;
-    launch_ = kGiven;
+    launch_ = kGiven + 1;
 }
 
 Buffer *Memory::find_other(uintptr_t address) {
@@ -64,7 +66,7 @@ void Memory::begin_launch() {
     for (Buffer &buffer : buffers_)
         for (uint8_t &written : buffer.written)
             if (written > kGiven) written = kGiven;
-    launch_ = kGiven + 1;
+    launch_ = kGiven + 2;  // so that nothing given looks as if the launch before had written it
 }
 
 Buffer &Memory::checked(const void *address, size_t bytes, const char *verb) {
@@ -100,6 +102,8 @@ void Memory::check_read(const void *address, size_t bytes, Way way) {
     if (buffer.written.empty()) return;
     const uintptr_t at = reinterpret_cast<uintptr_t>(address);
     const uint8_t *written = &buffer.written[at - buffer.begin];
+    if (!previous_ended() && first(written, bytes, launch_ - 1) < bytes)
+        fail("reads %s, which the launch before may not have written yet", place(buffer, at).c_str());
     if (const size_t i = first(written, bytes, kNever); i < bytes)
         fail("reads %s, which nobody has written", place(buffer, at + i).c_str());
     const size_t fresh = first(written, bytes, launch_);
@@ -128,6 +132,7 @@ bool Memory::check_write(const void *address, size_t bytes) {
     buffer.traffic.wide_stores += wide;
     if (!(buffer.use & (GN_OUTPUT | GN_WORKSPACE | GN_COUNTERS))) fail("writes %s, an input", buffer.name.c_str());
     const uintptr_t at = reinterpret_cast<uintptr_t>(address);
+    if (!previous_ended()) fail("writes %s before the launch before has ended", place(buffer, at).c_str());
     if (!buffer.written.empty()) {
         uint8_t *written = &buffer.written[at - buffer.begin];
         const size_t again = buffer.use & GN_OUTPUT ? first(written, bytes, launch_) : bytes;

@@ -45,7 +45,7 @@ class Memory {
     std::vector<Buffer> buffers_;
     size_t last_ = 0;                   // found last time
     uintptr_t begin_ = 1, end_ = 0;     // of all of them together
-    uint8_t launch_ = kGiven;
+    uint8_t launch_ = kGiven + 1;
     SharedByBlocks shared_;
 };
 

@@ -67,8 +67,9 @@ class Clock {
     void see(const Clock &other);
     const Stamp *of(int64_t block) const;
     void clear();
-    // Acquired by one thread; the others see it from the next barrier of their block on.
+    // Acquired by one thread; the others see it from the next barrier of their warp or block on.
     void acquire(const Thread &thread, const Clock &other);
+    void warp_barrier(uint32_t warp);
     void barrier();
     bool ordered(const Thread &now, int64_t block, uint32_t thread, uint32_t phase, uint64_t tick) const;
     void release(const Thread &thread, Clock &into) const;
@@ -77,6 +78,8 @@ class Clock {
     std::unordered_map<int64_t, Stamp> stamps_;
     struct Fresh {
         uint32_t thread;
+        bool by_warp;  // seen by its warp
+        bool seen_by(const Thread &other) const;
         std::unordered_map<int64_t, Stamp> stamps;
     };
     std::vector<Fresh> fresh_;

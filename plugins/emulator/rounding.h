@@ -27,15 +27,19 @@ inline float from_f16(uint16_t half) {
 }
 
 // To nearest even. NaN becomes 0x7fff, as the instruction does it.
-inline uint16_t to_f16(float value) {
+inline uint32_t to_f16(float value) {
     uint32_t bits = bits_of(value);
-    const uint16_t sign = static_cast<uint16_t>(bits >> 16 & 0x8000);
+    const uint32_t sign = bits >> 16 & 0x8000;
     bits &= 0x7fffffff;
     if (bits > 0x7f800000) return 0x7fff;
     if (bits >= 0x477ff000) return sign | 0x7c00;  // 65520 and beyond
     if (bits < 0x38800000)  // below 2^-14: adding 1/2 lets the float adder round at 2^-24
-        return static_cast<uint16_t>(sign | (bits_of(float_of(bits) + 0.5f) - 0x3f000000));
-    return static_cast<uint16_t>(sign | (((bits + 0xfff + (bits >> 13 & 1)) >> 13) - (112 << 10)));
+        return sign | (bits_of(float_of(bits) + 0.5f) - 0x3f000000);
+    return sign | (((bits + 0xfff + (bits >> 13 & 1)) >> 13) - (112 << 10));
+}
+inline uint32_t to_bf16(float value) {
+    const uint32_t bits = bits_of(value);
+    return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
 // An error of at most `ulp` units in the last place, always the same for the same value.

@@ -46,6 +46,8 @@ void enter(Launch &launch, size_t slot, int64_t index) {
     block.index = index;
     block.live = launch.shape.threads;
     block.phase = block.waiting = 0;
+    block.any[0] = block.any[1] = false;
+    block.waited = launch.shape.overlaps ? kNotYet : 0;
     block.clock.clear();
     block.memory.fill();
     const uint32_t warps = (launch.shape.threads + kLanes - 1) / kLanes;

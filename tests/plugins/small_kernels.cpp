@@ -1,4 +1,4 @@
-// Three small kernels that use everything of platform.h, each with the mistakes that the emulator has to see.
+// Four small kernels that use everything of platform.h, each with the mistakes that the emulator has to see.
 #include <stdio.h>
 #include <string.h>
 
@@ -39,6 +39,8 @@ enum Bug {
     kLongWay,
     kDirtyCounters,
     kWrongOrder,
+    kNoWaitForPrevious,
+    kWritesTooEarly,
 };
 
 struct Given {
@@ -61,8 +63,10 @@ float block_sum(float value, float *slots, const Given &g) {
     }
     if (lane == 0) slots[warp] = value;
     if (g.bug == kReturnsEarly && thread() == 40) return value;
-    if (g.bug == kDivergentBarrier && warp == 1) barrier();
-    else if (g.bug != kNoBarrier) barrier();
+    if (g.bug == kDivergentBarrier && warp == 1)
+        barrier();
+    else if (g.bug != kNoBarrier)
+        barrier();
     float sum = 0;
     for (uint32_t i = 0; i < threads() / 32 + (g.bug == kReadUninitialized); ++i) sum += slots[i];
     if (g.bug != kNoSecondBarrier) barrier();
@@ -87,7 +91,7 @@ GN_KERNEL(512, 2) centre(GN_PARAMETER Given g) {
     if (g.bug == kMisaligned) load(reinterpret_cast<const Bits128 *>(x + 1));
     if (g.bug == kWriteInput) store(const_cast<float *>(x), mean);
     if (g.bug == kPlainPointer) sum += x[thread()];
-    if (g.bug == kWildPointer) sum += *reinterpret_cast<const volatile float *>(uintptr_t{64});
+    if (g.bug == kWildPointer) sum += *reinterpret_cast<const volatile float *>(g.elements);
     for (int64_t i = thread(); i < g.elements; i += threads()) store(y + i, load(x + i) - mean);
     if (g.bug == kWriteTwice && thread() == 3) store(y + 3, sum);
 }
@@ -148,6 +152,25 @@ GN_KERNEL(512, 2) team_centre(GN_PARAMETER Given g) {
     if (thread() == 0 && g.bug != kDirtyCounters && arrive(counter) + 1 == (round + 1) * g.slices) store(counter, 0u);
 }
 
+// The same in two kernels, the second of which may start early.
+GN_KERNEL(512, 2) sums(GN_PARAMETER Given g) {
+    using namespace gn;
+    let_next_start();
+    float *slots = reinterpret_cast<float *>(shared());
+    float sum = 0;
+    for (int64_t i = thread(); i < g.elements; i += threads()) sum += load(g.x + block() * g.elements + i);
+    sum = block_sum(sum, slots, g);
+    if (thread() == 0) store(g.workspace + block(), sum);
+}
+GN_KERNEL(512, 2) differences(GN_PARAMETER Given g) {
+    using namespace gn;
+    if (g.bug == kWritesTooEarly) store(g.y + block() * g.elements + thread(), 0.0f);
+    if (g.bug != kNoWaitForPrevious) wait_for_previous();
+    const float mean = load(g.workspace + block()) / static_cast<float>(g.elements);
+    for (int64_t i = thread(); i < g.elements; i += threads())
+        store(g.y + block() * g.elements + i, load(g.x + block() * g.elements + i) - mean);
+}
+
 }  // namespace
 
 extern "C" const char *small_kernel(int which, int bug, const float *x, float *y, float *workspace, uint32_t *counters,
@@ -162,12 +185,19 @@ extern "C" const char *small_kernel(int which, int bug, const float *x, float *y
         error = launch(Shape{"cluster_centre", units * slices, threads, 132, static_cast<uint32_t>(slices), false},
                        cluster_centre, given);
     if (which == 2) error = launch(Shape{"team_centre", teams * slices, threads, bytes, 1, true}, team_centre, given);
+    if (which == 3) {
+        error = launch(Shape{"sums", units, threads, bytes, 1, false}, sums, given);
+        Shape second{"differences", units, threads, bytes, 1, false};
+        second.overlaps = true;
+        if (error == nullptr) error = launch(second, differences, given);
+    }
     return error ? error : "";
 }
 
 extern "C" float small_exp2(float x) { return gn::fast_exp2(x); }
 extern "C" float small_reciprocal(float x) { return gn::fast_reciprocal(x); }
 extern "C" float small_rsqrt(float x) { return gn::rsqrt_rounded(x); }
-extern "C" float small_erf(float x) { return gn::erf(x); }
-extern "C" float small_from_f16(uint16_t bits) { return gn::from_f16(bits); }
-extern "C" uint16_t small_to_f16(float value) { return gn::to_f16(value); }
+extern "C" float small_erfc(float x) { return gn::erfc(x); }
+extern "C" uint32_t small_to_f16x2(float low, float high) { return gn::to_f16x2(low, high); }
+extern "C" uint32_t small_to_bf16x2(float low, float high) { return gn::to_bf16x2(low, high); }
+extern "C" void small_from_f16x2(uint32_t bits, float *low, float *high) { gn::from_f16x2(bits, *low, *high); }

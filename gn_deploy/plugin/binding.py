@@ -203,6 +203,9 @@ class Library:
         self._select = _function(loaded, path, "gn_select", problem, device, ctypes.c_int, choice, *told)
         self._enqueue = _function(loaded, path, "gn_enqueue", problem, choice, buffers, _ADDRESS, *told)
         self._query_device = _function(loaded, path, "gn_query_device", ctypes.c_int, device, *told)
+        room = ctypes.POINTER(_I64), ctypes.POINTER(_I32)
+        self._room = _function(loaded, path, "gn_room", problem, device, *room)
+        self._room.restype = None
         self._variant_name = _function(loaded, path, "gn_variant_name", ctypes.c_int)
         self._variant_name.restype = ctypes.c_char_p
 
@@ -234,6 +237,13 @@ class Library:
         if status:
             raise UnavailableError(message or f"no CUDA device {ordinal}")
         return device
+
+    def room(self, largest: Any, device: Any) -> tuple[int, int]:
+        """Bytes of workspace and counters, enough for all problems with no more samples and positions."""
+        workspace, counters = _I64(), _I32()
+        given = struct(CProblem, largest), struct(CDevice, device), workspace, counters
+        self._room(*(ctypes.byref(value) for value in given))
+        return workspace.value, counters.value
 
     def variant_name(self, variant: int) -> str:
         """As C says it."""

@@ -94,6 +94,9 @@ typedef struct {
 int gn_check(const gn_problem *problem, char *message, size_t size);
 // Pure: the best variant, or with `variant` >= 0 that one.
 int gn_select(const gn_problem *problem, const gn_device *device, int variant, gn_choice *choice, char *message, size_t size);
+// Workspace and counters that are enough, on that device and whatever the variant, for every problem that differs from
+// `largest` by having fewer samples or positions. Zeros for a problem that is none.
+void gn_room(const gn_problem *largest, const gn_device *device, int64_t *workspace, int32_t *counters);
 const char *gn_variant_name(int variant);
 
 // Checks the pointers and launches on `stream` (cudaStream_t); returns before the kernels have run.

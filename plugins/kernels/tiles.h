@@ -24,6 +24,6 @@ constexpr int kCounterStride = 32;  // 32-bit integers from one team's counter t
 constexpr int kColumns = kThreads;      // of a block; a wider slab is one group and its columns are sliced as well
 constexpr int kSlabBytes = 64;          // a row of a slab is at least this wide: a burst of memory
 constexpr int kSlabGroups = 32;         // so at most this many groups of one channel in 16 bit share a slab
-constexpr int kReservedBytes = 1024;    // of shared memory besides what is reduced: slots, statistics of groups
+constexpr int kReservedBytes = 1536;    // of shared memory besides what is reduced: three of 16 bytes for each group
 
 }  // namespace gn

@@ -78,6 +78,9 @@ extern "C" int gn_select(const gn_problem *p, const gn_device *d, int variant, g
     if (p->groups == 7) return GN_BAD_PROBLEM;
     return variant == GN_CLUSTER && d->compute_capability < 90 ? GN_NOT_SUITED : GN_OK;
 }
+extern "C" void gn_room(const gn_problem *p, const gn_device *d, int64_t *workspace, int32_t *counters) {
+    *workspace = p->samples * 1000, *counters = d->multiprocessors;
+}
 extern "C" const char *gn_variant_name(int variant) { return variant == GN_SPLIT ? "split" : "another"; }
 extern "C" int gn_enqueue(const gn_problem *, const gn_choice *c, const gn_buffers *b, void *stream, char *message,
                           size_t size) {
@@ -203,6 +206,7 @@ def test_a_device_comes_back_or_is_not_there(echo: Library) -> None:
     with pytest.raises(UnavailableError, match="no device 3"):
         echo.query_device(3)
     assert (echo.variant_name(4), echo.variant_name(0)) == ("split", "another")
+    assert echo.room(PROBLEM, DEVICE) == (PROBLEM["samples"] * 1000, DEVICE["multiprocessors"])
 
 
 def test_a_key_that_is_no_field_is_told() -> None:

@@ -1,0 +1,316 @@
+"""Which kernel runs a problem on a device, how, and why: plugins/kernels/check.cpp and select.cpp in Python."""
+
+import math
+from dataclasses import dataclass
+
+from gn_deploy.decision import Accepted, Decision, Rejected
+from gn_deploy.errors import InputError
+from gn_deploy.plugin.binding import ACTIVATIONS, LAYOUTS, VARIANTS
+from gn_deploy.plugin.problem import Device, Problem
+from gn_deploy.plugin.units import (
+    CHUNKS,
+    COUNTER_STRIDE,
+    ELEMENT_BYTES,
+    GRID,
+    PARTIAL_BYTES,
+    SPLIT_VECTORS,
+    TENSOR_BYTES,
+    THREADS,
+    VECTOR_BYTES,
+    VECTORS,
+    WARP_VECTORS,
+    WARPS,
+    Tile,
+    Units,
+    ceil_div,
+    resident,
+    shared_bytes,
+    steps_of_block,
+    tile_of,
+    units_of,
+    whole_warps,
+)
+
+CACHED_RATE, MEMORY_RATE = 56, 8
+"""Bytes of x that a multiprocessor reads in a nanosecond, with as many of y written; select.cpp says where from."""
+BLOCK_NS, CLUSTER_NS, TEAM_NS, LAUNCH_NS = 100, 500, 1300, 1500
+CHUNK_BYTES, SLICE_BYTES = 8192, 512
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """gn_choice."""
+
+    variant: str
+    vectors: int = 0
+    threads: int = 0
+    slices: int = 0
+    slab: int = 0
+    units: int = 0
+    blocks: int = 0
+    shared: int = 0
+    counters: int = 0
+    workspace: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A variant that could run the problem."""
+
+    choice: Choice
+    cost: int
+    """Bytes of x that a multiprocessor could have read and written in the same time; only ratios mean something."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The choice, what there was to choose from, and one line that says why this, and why none of those before it."""
+
+    choice: Choice
+    candidates: dict[str, Candidate | Rejected]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A problem on a device, cut into units."""
+
+    problem: Problem
+    device: Device
+    units: Units
+    bytes: int
+    """Of x."""
+
+    @property
+    def multiprocessors(self) -> int:
+        return max(1, self.device.multiprocessors)
+
+    @property
+    def cached(self) -> bool:
+        """x and y fit the second-level cache together."""
+        return self.bytes <= self.device.l2 // 2
+
+    @property
+    def a_unit(self) -> str:
+        return f"a unit of {bytes_text(self.units.bytes)}"
+
+    @property
+    def steps_of_block(self) -> int:
+        return steps_of_block(self.units, VECTORS[-1])
+
+    @property
+    def all_resident(self) -> int:
+        threads = whole_warps(THREADS // self.units.columns * self.units.columns)
+        return self.multiprocessors * resident(self.device, threads, shared_bytes(self.problem, self.units, threads))
+
+    def nanoseconds(self, time: int) -> int:
+        return time * (CACHED_RATE if self.cached else MEMORY_RATE)
+
+    def busiest(self, blocks: int, work: int) -> int:
+        """What the busiest multiprocessor does when ``blocks`` each do ``work``."""
+        return ceil_div(blocks, self.multiprocessors) * work
+
+    def slice(self, steps: int) -> int:
+        """Bytes."""
+        return steps * self.units.columns * VECTOR_BYTES
+
+    def choice(
+        self, variant: str, tile: Tile, slices: int, blocks: int, counters: int = 0, workspace: int = 0
+    ) -> Choice:
+        u, shared = self.units, shared_bytes(self.problem, self.units, tile.threads)
+        place = (slices, u.slab, u.count, blocks, shared, counters, workspace)
+        return Choice(variant, tile.vectors, tile.threads, *place)
+
+
+def bytes_text(size: int) -> str:
+    """ "80 KB", "1.5 MB", "12 bytes": one digit after the point, none where it is 0."""
+    if size < 1024:
+        return f"{size} bytes"
+    unit = min(3, (size.bit_length() - 1) // 10 - 1)
+    whole = 1024 ** (unit + 1)
+    tenths = size // whole * 10 + (size % whole * 10 + whole // 2) // whole
+    return f"{tenths // 10}" + (f".{tenths % 10}" if tenths % 10 else "") + (" KB", " MB", " GB", " TB")[unit]
+
+
+def clearly_less(cost: int, best: int) -> bool:
+    """By a tenth: so coarse is the estimate, and the simpler kernel waits for nobody."""
+    return cost < best - best // 10
+
+
+def check(p: Problem) -> Decision:
+    """Whether the problem is one at all, and is supported."""
+    wrong = _wrong(p)
+    return Rejected(wrong) if wrong else Accepted("")
+
+
+def select(p: Problem, d: Device, variant: str | None = None) -> Selection | Rejected:
+    """The best variant, or the one asked for; Rejected where that is not suited. InputError for a bad problem."""
+    wrong = _wrong(p)
+    if wrong:
+        raise InputError(wrong)
+    if variant is not None and variant not in VARIANTS:
+        raise InputError(f"there is no variant {variant!r}", f"one of {', '.join(VARIANTS)}")
+    if 0 in (p.samples, p.channels, p.positions):
+        return Selection(Choice(variant or "split"), {}, "nothing to compute")
+    row = p.pitch if p.layout == "nhwc" else p.channels
+    q = Question(p, d, units_of(p), p.samples * p.positions * row * ELEMENT_BYTES[p.dtype])
+    candidates = {"warp": _warp(q), "block": _block(q), "cluster": _cluster(q), "team": _team(q), "split": _split(q)}
+    suited = {name: found for name, found in candidates.items() if isinstance(found, Candidate)}
+    if variant is not None:
+        if variant not in suited:
+            return Rejected(f"{variant}: {candidates[variant].reason}")
+        chosen = suited[variant]
+        return Selection(chosen.choice, candidates, f"{variant} as asked: {chosen.reason}")
+    best = next(iter(suited))
+    for name, found in suited.items():
+        if clearly_less(found.cost, suited[best].cost):
+            best = name
+    return Selection(suited[best].choice, candidates, _why(candidates, suited[best], best))
+
+
+def _why(candidates: dict[str, Candidate | Rejected], chosen: Candidate, best: str) -> str:
+    told = []
+    for name in VARIANTS[: VARIANTS.index(best)]:
+        found = candidates[name]
+        if isinstance(found, Candidate):
+            tenths = found.cost // (chosen.cost // 10 + 1)
+            told.append(f"{name}: {tenths // 10}.{tenths % 10} times as long by estimate ({found.reason}); ")
+        else:
+            told.append(f"{name}: {found.reason}; ")
+    return "".join(told) + f"{best} chosen: {chosen.reason}"
+
+
+def _wrong(p: Problem) -> str:
+    if min(p.samples, p.channels, p.positions) < 0:
+        return "a size is negative"
+    if p.groups < 1:
+        return f"{p.groups} groups: at least 1 is needed"
+    if p.channels % p.groups:
+        return f"{p.channels} channels are not divisible into {p.groups} groups"
+    if not (p.epsilon >= 0 and math.isfinite(p.epsilon)):
+        return "epsilon is not a finite number of 0 or more"
+    if p.layout not in LAYOUTS:
+        return f"layout {p.layout} is neither NCHW nor NHWC"
+    if p.dtype not in ("float32", "float16", "bfloat16"):
+        return f"x has type {p.dtype}: float32, float16 or bfloat16 is needed"
+    if p.parameter_dtype not in ("float32", p.dtype):
+        return "parameters are neither float32 nor of x's type"
+    quantized, rows = p.output_dtype != p.dtype, p.layout == "nhwc"
+    if quantized and p.output_dtype not in ("int8", "float8_e4m3fn"):
+        return f"y has type {p.output_dtype}: x's type, int8 or float8 e4m3 is needed"
+    if p.activation not in ACTIVATIONS:
+        return f"there is no activation {p.activation}"
+    if quantized and not (p.output_scale > 0 and math.isfinite(p.output_scale)):
+        return "the scale of a quantized y is not a finite number above 0"
+    if p.has_sum and not p.has_residual:
+        return "a sum is asked for but there is no residual to add"
+    if not (0 <= p.has_affine <= 3 and 0 <= p.has_modulation <= 3):
+        return "has_affine and has_modulation are two bits each"
+    if rows and p.pitch < p.channels:
+        return f"rows of {p.channels} channels do not fit a pitch of {p.pitch}"
+    if rows and quantized and p.output_pitch < p.channels:
+        return f"rows of {p.channels} channels do not fit an output pitch of {p.output_pitch}"
+    row = max(p.pitch, p.output_pitch if quantized else 0) if rows else p.channels
+    elements = p.samples * p.positions * row
+    if elements * ELEMENT_BYTES[p.dtype] > TENSOR_BYTES:
+        return f"x or y is larger than {bytes_text(TENSOR_BYTES)}"
+    if max(p.channels, p.samples) > GRID:
+        return "more than 2147483647 samples or channels"
+    if elements > 0 and p.channels > 0 and units_of(p).count > GRID:
+        return "more than 2147483647 units for one launch: split the batch"
+    return ""
+
+
+def _warp(q: Question) -> Candidate | Rejected:
+    u = q.units
+    if q.problem.layout == "nhwc":
+        return Rejected("is for NCHW")
+    for vectors in WARP_VECTORS:
+        if u.steps <= 32 * vectors:
+            warps = min(WARPS, ceil_div(u.count, q.multiprocessors))
+            choice = q.choice("warp", Tile(vectors, 32 * warps), 1, ceil_div(u.count, warps))
+            reason = f"{u.count} units of {bytes_text(u.bytes)}, {warps} to a block"
+            return Candidate(choice, max(1, q.busiest(u.count, q.slice(u.steps))), reason)
+    return Rejected(f"{q.a_unit} does not fit {bytes_text(32 * VECTOR_BYTES * WARP_VECTORS[-1])}")
+
+
+def _block(q: Question) -> Candidate | Rejected:
+    u = q.units
+    tile = tile_of(u, u.steps) if u.column_slices == 1 else None
+    if tile is None:
+        return Rejected(f"{q.a_unit} does not fit {bytes_text(q.slice(q.steps_of_block))}")
+    cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(BLOCK_NS)
+    reason = f"{u.count} units of {bytes_text(u.bytes)} for {q.multiprocessors} multiprocessors"
+    return Candidate(q.choice("block", tile, 1, u.count), cost, reason)
+
+
+def _cluster(q: Question) -> Candidate | Rejected:
+    u, most = q.units, q.device.cluster_blocks
+    if most < 2:
+        return Rejected("compute capability 9.0 or later is needed")
+    best: Candidate | None = None
+    fits = False
+    size = u.column_slices
+    while size <= most:
+        rows = size // u.column_slices
+        steps = ceil_div(u.steps, rows)
+        tile = tile_of(u, steps)
+        if tile is not None:
+            fits = True
+            if size >= 2 and (rows - 1) * steps < u.steps:
+                if u.count * size > GRID:
+                    return Rejected("more blocks than a grid has")
+                cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(CLUSTER_NS)
+                if best is None or clearly_less(cost, best.cost):
+                    choice = q.choice("cluster", tile, size, u.count * size)
+                    blocks = f"{u.count * size} blocks for {q.multiprocessors} multiprocessors"
+                    best = Candidate(choice, cost, f"{size} blocks share {q.a_unit}, {blocks}")
+        size *= 2
+    if best is None and fits:
+        return Rejected(f"{q.a_unit} is too small to share")
+    return best or Rejected(f"{q.a_unit} does not fit {most} blocks of {bytes_text(q.slice(q.steps_of_block))}")
+
+
+def _team(q: Question) -> Candidate | Rejected:
+    u, most, everyone = q.units, q.steps_of_block, q.all_resident
+    if not q.device.cooperative:
+        return Rejected("the device has no cooperative launch")
+    fewest = u.column_slices * ceil_div(u.steps, most)
+    if fewest > everyone:
+        return Rejected(f"{q.a_unit} does not fit {everyone} blocks of {bytes_text(q.slice(most))}")
+    best: Candidate | None = None
+    least = min(most, ceil_div(SLICE_BYTES, VECTOR_BYTES * u.columns))
+    for teams in range(min(u.count, everyone // fewest), 0, -1):
+        steps = max(least, ceil_div(u.steps, everyone // teams // u.column_slices))
+        size, rounds = ceil_div(u.steps, steps) * u.column_slices, ceil_div(u.count, teams)
+        if size < 2 or ceil_div(u.count, rounds) < teams:  # as many rounds with fewer teams
+            continue
+        waits = q.nanoseconds(TEAM_NS) * (rounds if teams == 1 else 1)
+        cost = rounds * q.busiest(teams * size, q.slice(steps) + size * PARTIAL_BYTES) + waits
+        tile = tile_of(u, steps)
+        if tile is not None and (best is None or cost < best.cost):
+            room = teams * COUNTER_STRIDE, teams * 2 * size * u.groups * PARTIAL_BYTES
+            who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
+            reason = f"{who}, {rounds} round{'s' if rounds > 1 else ''} of units of {bytes_text(u.bytes)}"
+            best = Candidate(q.choice("team", tile, size, teams * size, *room), cost, reason)
+    return best or Rejected(f"{q.a_unit} is too small to share")
+
+
+def _split(q: Question) -> Candidate | Rejected:
+    u = q.units
+    wide = u.count * u.column_slices
+    most = max(1, min(CHUNKS // u.column_slices, GRID // wide))
+    tile, least = steps_of_block(u, SPLIT_VECTORS), ceil_div(CHUNK_BYTES, VECTOR_BYTES * u.columns)
+    wanted = max(ceil_div(u.steps, tile), ceil_div(q.all_resident, wide))
+    steps = max(least, ceil_div(u.steps, min(most, wanted)))
+    slices = ceil_div(u.steps, steps) * u.column_slices
+    blocks = u.count * slices
+    rows = ceil_div(min(steps, tile, u.steps), SPLIT_VECTORS)
+    once = q.busiest(blocks, q.slice(min(steps, u.steps)) + slices * PARTIAL_BYTES)
+    missing = max(0, q.bytes - q.device.l2 // 3 * 2) // (q.bytes // 1024 + 1)
+    again = once // 2 if q.cached else once // 8 + once // 1024 * missing // 8 * 3
+    room = 0, blocks * u.groups * PARTIAL_BYTES
+    choice = q.choice("split", Tile(SPLIT_VECTORS, whole_warps(rows * u.columns)), slices, blocks, *room)
+    reason = f"{slices} chunk{'' if slices == 1 else 's'} of each of {u.count} units of {bytes_text(u.bytes)}"
+    return Candidate(choice, once + again + q.nanoseconds(LAUNCH_NS), reason)

@@ -1,0 +1,117 @@
+"""How a problem is cut into units, and how much of one fits a block: plugins/kernels/units.h and tiles.h in Python."""
+
+import math
+from dataclasses import dataclass
+
+from gn_deploy.plugin.problem import Device, Problem
+
+VECTOR_BYTES = 16
+THREADS = 512
+REGISTERS = 64
+VECTORS = (2, 5, 10)
+WARP_VECTORS = (2, 4, 8)
+SPLIT_VECTORS = 5
+WARPS = 8
+CHUNKS = 1024
+PARTIAL_BYTES = 16
+COUNTER_STRIDE = 32
+COLUMNS = THREADS
+SLAB_BYTES = 64
+RESERVED_BYTES = 1536
+
+GRID = 2**31 - 1
+TENSOR_BYTES = 2**42
+
+ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "float8_e4m3fn": 1}
+
+
+def ceil_div(a: int, b: int) -> int:
+    """The quotient of two numbers that are not negative, rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Units share nothing; the blocks of one share its steps: NCHW, vectors; NHWC, positions, each a row of columns."""
+
+    count: int
+    bytes: int
+    """Of x in one."""
+    slab: int
+    """Channels of one."""
+    slabs: int
+    """Units of a sample."""
+    groups: int
+    """Of a slab."""
+    steps: int
+    columns: int
+    """Vectors of a step that one block takes."""
+    column_slices: int
+    """Blocks side by side in a step; they divide the blocks of a unit."""
+    pieces: int
+    """Floats that a thread gives to a reduction over its block."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """16-byte vectors of x that a thread holds, and threads of a block."""
+
+    vectors: int
+    threads: int
+
+
+def slab_of(p: Problem) -> int:
+    """Whole groups, whole vectors, 64 bytes wide; all of C where that is less; one group where that is too wide."""
+    size = ELEMENT_BYTES[p.dtype]
+    lanes, group = VECTOR_BYTES // size, p.channels // p.groups
+    whole = math.lcm(group, lanes)
+    slab = min(whole * ceil_div(SLAB_BYTES // size, whole), p.channels)
+    return slab if slab <= COLUMNS * lanes else group
+
+
+def units_of(p: Problem) -> Units:
+    """A problem that ``select.check`` has accepted and that is not empty."""
+    size = ELEMENT_BYTES[p.dtype]
+    lanes, group = VECTOR_BYTES // size, p.channels // p.groups
+    if p.layout == "nchw":
+        elements = group * p.positions
+        steps = ceil_div(elements + lanes - 1, lanes) if elements % lanes else elements // lanes
+        return Units(p.samples * p.groups, elements * size, group, p.groups, 1, steps, 1, 1, 1)
+    slab = slab_of(p)
+    slabs, groups = ceil_div(p.channels, slab), ceil_div(slab, group)
+    inside = slab % lanes != 0 and slabs > 1
+    columns = ceil_div(slab + (lanes - 1 if inside else 0), lanes)
+    slices = ceil_div(columns, COLUMNS)
+    pieces = 1 if groups == 1 else lanes // math.gcd(lanes, group)
+    count, bytes_ = p.samples * slabs, slab * p.positions * size
+    return Units(count, bytes_, slab, slabs, groups, p.positions, ceil_div(columns, slices), slices, pieces)
+
+
+def whole_warps(threads: int) -> int:
+    return ceil_div(threads, 32) * 32
+
+
+def tile_of(u: Units, steps: int) -> Tile | None:
+    """The smallest tile that holds ``steps`` of a unit."""
+    for vectors in VECTORS:
+        rows = ceil_div(steps, vectors)
+        if rows <= THREADS // u.columns:
+            return Tile(vectors, whole_warps(rows * u.columns))
+    return None
+
+
+def steps_of_block(u: Units, vectors: int) -> int:
+    """Steps that fit a block of 512 threads, each of which holds ``vectors``."""
+    return THREADS // u.columns * vectors
+
+
+def shared_bytes(p: Problem, u: Units, threads: int) -> int:
+    return RESERVED_BYTES + (threads * u.pieces * 4 if p.layout == "nhwc" else 0)
+
+
+def resident(d: Device, threads: int, shared: int) -> int:
+    """Blocks on one multiprocessor at a time."""
+    by_registers, by_threads = d.registers // (REGISTERS * threads), d.threads // threads
+    by_shared = d.shared // (shared + 1024)  # CUDA keeps 1 KB of each block's
+    by_slots = 16  # of sm_75 and sm_86, the fewest of any
+    return max(1, min(by_registers, by_threads, by_shared, by_slots))

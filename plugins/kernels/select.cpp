@@ -1,0 +1,219 @@
+// gn_select: which variant runs a problem on a device, how, and why. Pure arithmetic; gn_deploy/plugin/select.py mirrors it.
+#include "message.h"
+#include "units.h"
+
+using namespace gn;
+
+namespace {
+
+// Costs are bytes of x that one multiprocessor could have read, with as many of y written, in the same time. It moves
+// about 56 bytes of each in a nanosecond from and to the second-level cache (64 in a clock), and about 8 from and to
+// memory (4 on A10, 18 on H200, 27 on B200). Barriers are what Hopper's were published to take.
+constexpr int64_t kCachedRate = 56, kMemoryRate = 8;
+constexpr int64_t kBlockNs = 100;     // the barriers of a block
+constexpr int64_t kClusterNs = 500;   // a barrier of a cluster and reads of distributed shared memory
+constexpr int64_t kTeamNs = 1300;     // two trips to the second-level cache, and waiting for the last
+constexpr int64_t kLaunchNs = 1500;   // the second kernel begins when the first has drained
+constexpr int64_t kChunkBytes = 8192;  // of a chunk at least: a vector for each of kThreads
+constexpr int64_t kSliceBytes = 512;   // of a slice at least: a vector for each thread of a warp
+
+// Blocks that share more, and all that comes later in the order of preference, must save a tenth: so coarse is the
+// estimate, and the simpler kernel waits for nobody.
+bool clearly_less(int64_t cost, int64_t best) { return best == 0 || cost < best - best / 10; }
+
+struct Candidate {
+    gn_choice choice;
+    int64_t cost;        // 0: not suited
+    std::string reason;  // why not, or what it does
+};
+
+struct Question {
+    gn_problem problem;
+    gn_device device;
+    Units units;
+    int64_t multiprocessors;
+    bool cached;  // x and y fit the second-level cache together
+    int64_t bytes;  // of x
+
+    int64_t nanoseconds(int64_t time) const { return time * (cached ? kCachedRate : kMemoryRate); }
+    // What the busiest multiprocessor does when `blocks` each do `work`.
+    int64_t busiest(int64_t blocks, int64_t work) const { return ceil_div(blocks, multiprocessors) * work; }
+    int64_t slice(int64_t steps) const { return steps * units.columns * kVectorBytes; }
+};
+
+Candidate refused(const std::string &reason) { return Candidate{{}, 0, reason}; }
+
+std::string number(int64_t n) { return std::to_string(n); }
+std::string a_unit(const Question &q) { return "a unit of " + bytes_text(q.units.bytes); }
+
+Candidate candidate(const Question &q, gn_variant variant, Tile tile, int64_t slices, int64_t blocks, int64_t cost) {
+    gn_choice c{};
+    c.variant = variant, c.vectors = tile.vectors, c.threads = tile.threads;
+    c.slices = static_cast<int32_t>(slices), c.slab = static_cast<int32_t>(q.units.slab);
+    c.units = q.units.count, c.blocks = blocks;
+    c.shared = static_cast<int32_t>(shared_bytes(q.problem, q.units, tile.threads));
+    return Candidate{c, std::max<int64_t>(cost, 1), ""};
+}
+
+Candidate warp(const Question &q) {
+    const Units &u = q.units;
+    if (q.problem.layout == GN_NHWC) return refused("is for NCHW");
+    for (int vectors : kWarpVectors) {
+        if (u.steps > 32 * vectors) continue;
+        const int64_t warps = std::min<int64_t>(kWarps, ceil_div(u.count, q.multiprocessors));
+        const Tile tile{vectors, static_cast<int>(32 * warps)};
+        Candidate c = candidate(q, GN_WARP, tile, 1, ceil_div(u.count, warps), q.busiest(u.count, q.slice(u.steps)));
+        c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + ", " + number(warps) + " to a block";
+        return c;
+    }
+    const int64_t most = 32 * kVectorBytes * kWarpVectors[std::size(kWarpVectors) - 1];
+    return refused(a_unit(q) + " does not fit " + bytes_text(most));
+}
+
+Candidate block(const Question &q) {
+    const Units &u = q.units;
+    const Tile tile = u.column_slices > 1 ? Tile{0, 0} : tile_of(u, u.steps);
+    if (!tile.threads) {
+        const int64_t most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
+        return refused(a_unit(q) + " does not fit " + bytes_text(q.slice(most)));
+    }
+    const int64_t cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(kBlockNs);
+    Candidate c = candidate(q, GN_BLOCK, tile, 1, u.count, cost);
+    c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + " for " + number(q.multiprocessors) + " multiprocessors";
+    return c;
+}
+
+Candidate cluster(const Question &q) {
+    const Units &u = q.units;
+    if (q.device.cluster_blocks < 2) return refused("compute capability 9.0 or later is needed");
+    Candidate best = refused(a_unit(q) + " is too small to share");
+    bool fits = false;
+    for (int64_t size = u.column_slices; size <= q.device.cluster_blocks; size *= 2) {
+        const int64_t rows = size / u.column_slices, steps = ceil_div(u.steps, rows);
+        const Tile tile = tile_of(u, steps);
+        if (!tile.threads) continue;
+        fits = true;
+        if (size < 2 || (rows - 1) * steps >= u.steps) continue;  // a block would have nothing
+        if (u.count > kGrid / size) return refused("more blocks than a grid has");
+        const int64_t cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(kClusterNs);
+        if (!clearly_less(cost, best.cost)) continue;
+        best = candidate(q, GN_CLUSTER, tile, size, u.count * size, cost);
+        best.reason = number(size) + " blocks share " + a_unit(q) + ", " + number(u.count * size) + " blocks for " +
+                      number(q.multiprocessors) + " multiprocessors";
+    }
+    if (fits) return best;
+    const int64_t most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
+    return refused(a_unit(q) + " does not fit " + number(q.device.cluster_blocks) + " blocks of " + bytes_text(q.slice(most)));
+}
+
+int64_t all_resident(const Question &q) {
+    const int64_t threads = whole_warps(kThreads / q.units.columns * q.units.columns);
+    return q.multiprocessors * resident(q.device, threads, shared_bytes(q.problem, q.units, threads));
+}
+
+Candidate team(const Question &q) {
+    const Units &u = q.units;
+    if (!q.device.cooperative) return refused("the device has no cooperative launch");
+    const int64_t all = all_resident(q), most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
+    const int64_t fewest = product(u.column_slices, ceil_div(u.steps, most), kGrid);
+    if (fewest > all)
+        return refused(a_unit(q) + " does not fit " + number(all) + " blocks of " + bytes_text(q.slice(most)));
+    Candidate best = refused(a_unit(q) + " is too small to share");
+    const int64_t least = std::min(most, ceil_div(kSliceBytes, kVectorBytes * u.columns));
+    for (int64_t teams = std::min(u.count, all / fewest); teams > 0; --teams) {
+        const int64_t steps = std::max(least, ceil_div(u.steps, all / teams / u.column_slices));
+        const int64_t size = ceil_div(u.steps, steps) * u.column_slices, rounds = ceil_div(u.count, teams);
+        if (size < 2 || ceil_div(u.count, rounds) < teams) continue;  // as many rounds with fewer teams
+        // One team alone waits each time; where there are more, some load while others wait.
+        const int64_t waits = q.nanoseconds(kTeamNs) * (teams == 1 ? rounds : 1);
+        const int64_t cost = rounds * q.busiest(teams * size, q.slice(steps) + size * kPartialBytes) + waits;
+        if (best.cost && best.cost <= cost) continue;
+        best = candidate(q, GN_TEAM, tile_of(u, steps), size, teams * size, cost);
+        best.choice.counters = static_cast<int32_t>(teams * kCounterStride);
+        best.choice.workspace = teams * 2 * size * u.groups * kPartialBytes;
+        best.reason = number(teams) + (teams == 1 ? " team of " : " teams of ") + number(size) + " blocks, " +
+                      number(rounds) + (rounds == 1 ? " round of units of " : " rounds of units of ") + bytes_text(u.bytes);
+    }
+    return best;
+}
+
+Candidate split(const Question &q) {
+    const Units &u = q.units;
+    const int64_t wide = u.count * u.column_slices;
+    const int64_t most = std::max<int64_t>(1, std::min(kChunks / u.column_slices, kGrid / wide));
+    const int64_t tile = steps_of_block(u, kSplitVectors), least = ceil_div(kChunkBytes, kVectorBytes * u.columns);
+    const int64_t wanted = std::max(ceil_div(u.steps, tile), ceil_div(all_resident(q), wide));
+    const int64_t steps = std::max(least, ceil_div(u.steps, std::min(most, wanted)));
+    const int64_t slices = ceil_div(u.steps, steps) * u.column_slices, blocks = u.count * slices;
+    const int64_t rows = ceil_div(std::min(std::min(steps, tile), u.steps), kSplitVectors);
+
+    // x is read twice: half as much again, or an eighth for what the second pass, beginning at the end, finds in two
+    // thirds of the second-level cache (y needs the rest) and memory would have given four times as slowly.
+    const int64_t once = q.busiest(blocks, q.slice(std::min(steps, u.steps)) + slices * kPartialBytes);
+    const int64_t missing = std::max<int64_t>(0, q.bytes - q.device.l2 / 3 * 2) / (q.bytes / 1024 + 1);
+    const int64_t again = q.cached ? once / 2 : once / 8 + once / 1024 * missing / 8 * 3;
+    const int64_t cost = once + again + q.nanoseconds(kLaunchNs);
+    Candidate c = candidate(q, GN_SPLIT, Tile{kSplitVectors, static_cast<int>(whole_warps(rows * u.columns))}, slices, blocks, cost);
+    c.choice.workspace = blocks * u.groups * kPartialBytes;
+    c.reason = number(slices) + (slices == 1 ? " chunk" : " chunks") + " of each of " + number(u.count) + " units of " + bytes_text(u.bytes);
+    return c;
+}
+
+Question question(const gn_problem &p, const gn_device &device) {
+    Question q{p, device, units_of(p), std::max(1, device.multiprocessors), false, 0};
+    q.bytes = p.samples * p.positions * (p.layout == GN_NHWC ? p.pitch : p.channels) * element_bytes(p.dtype);
+    q.cached = q.bytes <= device.l2 / 2;
+    return q;
+}
+
+bool empty(const gn_problem &p) { return p.samples == 0 || p.channels == 0 || p.positions == 0; }
+
+}  // namespace
+
+extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int64_t *workspace, int32_t *counters) {
+    *workspace = 0, *counters = 0;
+    if (gn_check(largest, nullptr, 0) != GN_OK || empty(*largest)) return;
+    const Question q = question(*largest, *device);
+    const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
+    // `split` above: a unit has no more chunks than it has tiles, or than fill the device. A vector more, for units of
+    // other sizes may begin anywhere in their first.
+    const int64_t chunks = wide * ceil_div(q.units.steps + 1, steps_of_block(q.units, kSplitVectors)) + all + wide;
+    *workspace = std::max(chunks, 2 * all) * q.units.groups * kPartialBytes;
+    *counters = static_cast<int32_t>(std::max<int64_t>(1, all / 2) * kCounterStride);  // teams are of two or more
+}
+
+extern "C" int gn_select(const gn_problem *problem, const gn_device *device, int variant, gn_choice *choice, char *message,
+                         size_t size) {
+    const int status = gn_check(problem, message, size);
+    if (status != GN_OK) return status;
+    if (variant >= GN_VARIANTS) return tell(GN_NOT_SUITED, "there is no variant " + number(variant), message, size);
+    const gn_problem &p = *problem;
+    *choice = gn_choice{};
+    if (empty(p)) {
+        choice->variant = variant < 0 ? static_cast<int>(GN_SPLIT) : variant;
+        return tell(GN_OK, "nothing to compute", message, size);
+    }
+    const Question q = question(p, *device);
+    const Candidate all[GN_VARIANTS] = {warp(q), block(q), cluster(q), team(q), split(q)};
+
+    int best = variant;
+    if (variant < 0)
+        for (int i = 0; i < GN_VARIANTS; ++i)
+            if (all[i].cost && clearly_less(all[i].cost, best < 0 ? 0 : all[best].cost)) best = i;
+    const Candidate &chosen = all[best];
+    const std::string name = gn_variant_name(best);
+    if (!chosen.cost) return tell(GN_NOT_SUITED, name + ": " + chosen.reason, message, size);
+    *choice = chosen.choice;
+    if (variant >= 0) return tell(GN_OK, name + " as asked: " + chosen.reason, message, size);
+    std::string text;
+    for (int i = 0; i < best; ++i) {
+        text += std::string(gn_variant_name(i)) + ": ";
+        if (!all[i].cost) {
+            text += all[i].reason + "; ";
+        } else {
+            const int64_t tenths = all[i].cost / (chosen.cost / 10 + 1);
+            text += number(tenths / 10) + "." + number(tenths % 10) + " times as long by estimate (" + all[i].reason + "); ";
+        }
+    }
+    return tell(GN_OK, text + name + " chosen: " + chosen.reason, message, size);
+}

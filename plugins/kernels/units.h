@@ -1,0 +1,101 @@
+// How a problem is cut into units, and how much of one fits a block: arithmetic on shapes, no CUDA.
+#pragma once
+#include <stdint.h>
+
+#include <algorithm>
+#include <numeric>
+
+#include "gn.h"
+#include "tiles.h"
+
+namespace gn {
+
+constexpr int64_t kGrid = 2147483647;            // blocks of a launch, at most (CUDA)
+constexpr int64_t kTensorBytes = int64_t{1} << 42;  // of a tensor, at most: 4 TB; no device has it, no sum overflows
+
+inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
+inline int element_bytes(int dtype) { return dtype == GN_F32 ? 4 : dtype == GN_F16 || dtype == GN_BF16 ? 2 : 1; }
+
+// a * b, or limit + 1 where that is more than `limit`. Neither is negative.
+inline int64_t product(int64_t a, int64_t b, int64_t limit) {
+    if (a == 0 || b == 0) return 0;
+    return a > limit / b ? limit + 1 : std::min(a * b, limit + 1);
+}
+
+// Units share nothing. The blocks of a unit share its steps: NCHW, vectors; NHWC, positions, each a row of columns.
+struct Units {
+    int64_t count, bytes;    // bytes of x in one
+    int64_t slab, slabs;     // channels of one, units of a sample
+    int64_t groups;          // of a slab
+    int64_t steps;           // of one
+    int64_t columns;         // vectors of a step that one block takes
+    int64_t column_slices;   // blocks side by side in a step; they divide the blocks of a unit
+    int64_t pieces;          // floats that a thread gives to a reduction over its block
+};
+
+// Channels of a slab: whole groups, whole vectors, kSlabBytes wide; all of C where that is less. One group where that
+// would be wider than a block.
+inline int64_t slab_of(const gn_problem &p) {
+    const int64_t lanes = kVectorBytes / element_bytes(p.dtype), group = p.channels / p.groups;
+    const int64_t whole = std::lcm(group, lanes);
+    const int64_t slab = whole * ceil_div(kSlabBytes / element_bytes(p.dtype), whole);
+    if (std::min(slab, p.channels) <= kColumns * lanes) return std::min(slab, p.channels);
+    return group;
+}
+
+// A problem that gn_check has accepted and that is not empty.
+inline Units units_of(const gn_problem &p) {
+    const int64_t size = element_bytes(p.dtype), lanes = kVectorBytes / size, group = p.channels / p.groups;
+    Units u{};
+    if (p.layout == GN_NCHW) {
+        const int64_t elements = group * p.positions;
+        u.slab = group, u.slabs = p.groups, u.groups = 1;
+        // Where a unit is no whole number of vectors it may begin anywhere in its first one.
+        u.steps = elements % lanes ? ceil_div(elements + lanes - 1, lanes) : elements / lanes;
+        u.columns = u.column_slices = u.pieces = 1;
+        u.bytes = elements * size;
+    } else {
+        u.slab = slab_of(p), u.slabs = ceil_div(p.channels, u.slab), u.groups = ceil_div(u.slab, group);
+        u.steps = p.positions;
+        // A slab that is no whole number of vectors and not all of C begins anywhere in its first one.
+        const bool inside = u.slab % lanes != 0 && u.slabs > 1;
+        const int64_t columns = ceil_div(u.slab + (inside ? lanes - 1 : 0), lanes);
+        u.column_slices = ceil_div(columns, kColumns), u.columns = ceil_div(columns, u.column_slices);
+        u.pieces = u.groups == 1 ? 1 : lanes / std::gcd(lanes, group);
+        u.bytes = u.slab * p.positions * size;
+    }
+    u.count = p.samples * u.slabs;
+    return u;
+}
+
+struct Tile {
+    int vectors, threads;  // threads 0: it does not fit
+};
+
+inline int64_t whole_warps(int64_t threads) { return ceil_div(threads, 32) * 32; }
+
+// The smallest tile that holds `steps` of a unit.
+inline Tile tile_of(const Units &u, int64_t steps) {
+    for (int vectors : kVectors) {
+        const int64_t rows = ceil_div(steps, vectors);
+        if (rows <= kThreads / u.columns) return Tile{vectors, static_cast<int>(whole_warps(rows * u.columns))};
+    }
+    return Tile{0, 0};
+}
+
+// Steps that fit a block of kThreads whose threads hold `vectors`.
+inline int64_t steps_of_block(const Units &u, int vectors) { return kThreads / u.columns * vectors; }
+
+inline int64_t shared_bytes(const gn_problem &p, const Units &u, int64_t threads) {
+    return kReservedBytes + (p.layout == GN_NHWC ? threads * u.pieces * 4 : 0);
+}
+
+// Blocks that are resident on one multiprocessor at a time.
+inline int64_t resident(const gn_device &d, int64_t threads, int64_t shared) {
+    const int64_t by_registers = d.registers / (kRegisters * threads), by_threads = d.threads / threads;
+    const int64_t by_shared = d.shared / (shared + 1024);  // CUDA keeps 1 KB of each block's
+    const int64_t by_slots = 16;                           // of sm_75 and sm_86, the fewest of any
+    return std::max<int64_t>(1, std::min({by_registers, by_threads, by_shared, by_slots}));
+}
+
+}  // namespace gn

@@ -46,6 +46,11 @@ struct Arguments {
     int32_t activation;       // gn_activation
     int32_t parameter_f32;    // scale, bias, s and t are float32 and x is not
     int32_t slice;            // NCHW: 16-byte vectors of a slice or chunk; the last ones may hold fewer or none
+    int32_t table;            // NCHW: channels that the table of a block, or a warp, has room for
+    int32_t refill;           // NCHW, split: the table is filled for each tile
+    uint32_t phase;           // NCHW: elements of x from the last multiple of 16 bytes to its begin
+    int32_t scattered;        // NCHW: residual, sum or y has another phase, counted in its own elements, than x
+    float floor;              // of y: 0 for ReLU, -infinity otherwise
     int32_t flat;             // NCHW: all elements of a unit have one gain and offset: no parameters, or one channel
     Divisor by_positions;     // NCHW: min(P, kLongPositions), and kLongPositions when flat
     Divisor by_threads;       // NCHW: of a block

@@ -8,6 +8,16 @@ namespace gn {
 
 constexpr int kSlots = 16;  // of Partial in shared memory: for 16 warps
 
+// To and from global memory, for other blocks.
+GN_DEVICE void store_partial(Partial *to, const Partial &p) {
+    store(reinterpret_cast<Bits128 *>(to), Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}});
+}
+template <bool pivoted>
+GN_DEVICE Partial load_partial(const Partial *from) {
+    return Partial{pivoted ? load_shared_by_blocks(&from->pivot) : 0.0f, load_shared_by_blocks(&from->mean),
+                   load_shared_by_blocks(&from->m2), load_shared_by_blocks(&from->n)};
+}
+
 // A block for each unit, or a cluster of them over distributed shared memory; how many is known at run time.
 struct Cluster {
     const Arguments &arguments;
@@ -99,7 +109,7 @@ struct Team {
         if (thread() < 32) {
             const uint32_t lane = thread();
             if (lane == 0) {
-                publish(slot(rank, 0, 1), p);
+                store_partial(slot(rank, 0, 1), p);
                 meet();
             }
             warp_barrier();
@@ -113,7 +123,7 @@ struct Team {
     GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
         barrier();
         for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) {
-            publish(slot(rank, i, count), own[i]);
+            store_partial(slot(rank, i, count), own[i]);
         }
         barrier();
         if (thread() == 0) meet();
@@ -137,9 +147,6 @@ struct Team {
         const uint32_t size = static_cast<uint32_t>(arguments.slices);
         return reinterpret_cast<Partial *>(arguments.partials) + ((team * 2 + parity()) * size + of) * count + i;
     }
-    static GN_DEVICE void publish(Partial *slot, const Partial &p) {
-        store(reinterpret_cast<Bits128 *>(slot), Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}});
-    }
     GN_DEVICE void meet() const {
         uint32_t *counter = arguments.counters + team * kCounterStride;
         const uint32_t all = (round + 1) * static_cast<uint32_t>(arguments.slices);
@@ -154,9 +161,7 @@ struct Team {
         for (int k = 0; k < share; ++k) {
             const int of = lane * share + k;
             if (of >= size) break;
-            const float *there = &slot(static_cast<uint32_t>(of), i, count)->pivot;
-            p = combine(p, Partial{pivoted ? load_shared_by_blocks(there) : 0.0f, load_shared_by_blocks(there + 1),
-                                   load_shared_by_blocks(there + 2), load_shared_by_blocks(there + 3)});
+            p = combine(p, load_partial<pivoted>(slot(static_cast<uint32_t>(of), i, count)));
         }
         return p;
     }

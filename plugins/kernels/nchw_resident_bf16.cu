@@ -1,0 +1,4 @@
+// NCHW, bf16: block, cluster and team.
+#include "nchw_instances.h"
+
+template gn::Kernel gn::nchw_resident<GN_BF16>(gn_variant, Epilogue, int);

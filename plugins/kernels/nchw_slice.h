@@ -1,0 +1,180 @@
+// NCHW: where a slice of a unit lies in memory, and how its threads hold it.
+#pragma once
+#include "affine.h"
+#include "tiles.h"
+
+namespace gn {
+
+// Those who work on a slice: a block's threads, or a warp's.
+struct Crew {
+    uint32_t index, size;
+    GN_DEVICE int share(int32_t vectors, const Arguments &a) const {
+        const uint32_t rounded = static_cast<uint32_t>(vectors) + size - 1 - index;
+        return static_cast<int>(size == 32 ? rounded / 32 : divide(rounded, a.by_threads));
+    }
+};
+
+// A unit lies in one piece, and may begin anywhere. Its whole 16-byte vectors, aligned in memory, are divided among the
+// slices; the elements before them, fewer than a vector, are the first slice's, those after them the last one's. A
+// slice may be empty. Numbers within a slice are 32-bit.
+struct Slice {
+    int64_t sample, origin;   // origin: the element of x with which the first vector begins
+    int32_t vectors;
+    int32_t lead, trail;      // elements before and after the vectors
+    int32_t first, channels;  // channels of the sample
+    uint32_t offset;          // element e from the origin on is of channel first + (offset + e) / P
+    uint32_t period;          // P, or kLongPositions
+
+    // Each of the first threads holds an element of the lead, each of those from 16 on one of the trail. Below -lead: none.
+    GN_DEVICE int32_t extra(int vector, const Crew &crew) const {
+        const int32_t t = static_cast<int32_t>(crew.index);
+        if (t < lead) return t - lead;
+        return t >= 16 && t - 16 < trail ? vectors * vector + t - 16 : kNone;
+    }
+    static constexpr int32_t kNone = -16;
+};
+
+// Sets the channels of a slice of `elements`, `into` of them after the begin of channel `first`.
+GN_DEVICE void set_channels(Slice &s, const Arguments &a, uint32_t into, uint32_t elements) {
+    s.offset = into + static_cast<uint32_t>(s.lead);
+    s.channels = elements ? static_cast<int32_t>(divide(into + elements - 1, a.by_positions)) + 1 : 0;
+}
+
+template <bool wide>
+struct Wide {
+    using Type = uint32_t;
+};
+template <>
+struct Wide<true> {
+    using Type = uint64_t;
+};
+
+// `wide`: units may have 2^30 elements and more, and there may be as many units.
+template <int dtype, bool wide>
+GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
+    constexpr int kVector = Number<dtype>::kVector;
+    using Count = typename Wide<wide>::Type;
+    const int64_t start = unit * a.length;
+    const Count length = static_cast<Count>(a.length);
+    const uint32_t past = (a.phase + static_cast<uint32_t>(start)) % kVector;
+    const uint32_t gap = (kVector - past) % kVector;
+    const uint32_t head = gap < length ? gap : static_cast<uint32_t>(length);
+    const Count whole = (length - head) / kVector;
+    const Count before = static_cast<Count>(rank) * static_cast<uint32_t>(a.slice);
+    const Count begin = before < whole ? before : whole;
+    const Count left = whole - begin;
+
+    Slice s;
+    s.period = a.by_positions.divisor;
+    s.vectors = left < static_cast<uint32_t>(a.slice) ? static_cast<int32_t>(left) : a.slice;
+    s.lead = rank == 0 ? static_cast<int32_t>(head) : 0;
+    s.trail = rank + 1 == static_cast<uint32_t>(a.slices) ? static_cast<int32_t>((length - head) % kVector) : 0;
+    s.origin = start + head + static_cast<int64_t>(begin) * kVector;
+    const Count from = rank == 0 ? 0 : head + begin * kVector;  // of the unit
+
+    uint32_t channel, into;
+    if (wide && a.length >= kLongPositions) {
+        const int64_t whole_channels = a.flat ? 0 : static_cast<int64_t>(from) / a.positions;
+        const int64_t to_next = a.flat ? kLongPositions : (whole_channels + 1) * a.positions - static_cast<int64_t>(from);
+        channel = static_cast<uint32_t>(whole_channels);
+        into = to_next < s.period ? s.period - static_cast<uint32_t>(to_next) : 0;
+    } else {
+        channel = divide(static_cast<uint32_t>(from), a.by_positions);
+        into = static_cast<uint32_t>(from) - channel * s.period;
+    }
+    set_channels(s, a, into, static_cast<uint32_t>(s.lead + s.vectors * kVector + s.trail));
+    s.sample = wide && unit >= kLongPositions ? unit / a.groups : divide(static_cast<uint32_t>(unit), a.by_slabs);
+    s.first = static_cast<int32_t>(unit - s.sample * a.groups) * a.group_channels + static_cast<int32_t>(channel);
+    return s;
+}
+
+// `vectors` of a slice from its vector `begin` on; the lead goes with the first, the trail with the last.
+template <int dtype>
+GN_DEVICE Slice part_of(const Slice &whole, const Arguments &a, int32_t begin, int32_t vectors) {
+    constexpr int kVector = Number<dtype>::kVector;
+    Slice s = whole;
+    const bool last = begin + vectors >= whole.vectors;
+    s.vectors = last ? whole.vectors - begin : vectors;
+    s.lead = begin == 0 ? whole.lead : 0;
+    s.trail = last ? whole.trail : 0;
+    s.origin = whole.origin + static_cast<int64_t>(begin) * kVector;
+    const uint32_t from = whole.offset + static_cast<uint32_t>(begin * kVector - s.lead);
+    const uint32_t channel = divide(from, a.by_positions);
+    s.first = whole.first + static_cast<int32_t>(channel);
+    set_channels(s, a, from - channel * s.period, static_cast<uint32_t>(s.lead + s.vectors * kVector + s.trail));
+    return s;
+}
+
+template <class Stored>
+GN_DEVICE const Stored *at(const void *tensor, const Slice &s) {
+    return static_cast<const Stored *>(tensor) + s.origin;
+}
+template <class Stored>
+GN_DEVICE Stored *at(void *tensor, const Slice &s) {
+    return static_cast<Stored *>(tensor) + s.origin;
+}
+
+// use(i, vector i) for all vectors in a loop of few instructions: only the first register is ever used, and the others
+// move up. After `vectors` rounds all are where they were.
+template <int vectors, class Use>
+GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
+#pragma unroll 1
+    for (int i = 0; i < count; ++i) {
+        Bits128 first = held[0];
+        use(i, first);
+#pragma unroll
+        for (int j = 0; j + 1 < vectors; ++j) held[j] = held[j + 1];
+        held[vectors - 1] = first;
+    }
+}
+
+// Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked.
+template <int dtype, int vectors>
+GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s, const Arguments &a, const Crew &crew,
+                          int count, const void *tensor, const void *residual, void *sum) {
+    using Stored = typename Number<dtype>::Stored;
+    constexpr int kVector = Number<dtype>::kVector;
+    const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.index;
+#pragma unroll
+    for (int j = 0; j < vectors; ++j) {
+        if (j < count) held[j] = load_once(from + j * crew.size);
+    }
+    const int32_t e = s.extra(kVector, crew);
+    extra = 0.0f;
+    if (e >= -s.lead) extra = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
+    if (!residual) return;
+
+    if (e >= -s.lead) {
+        const Stored rounded = Number<dtype>::narrow(extra + Number<dtype>::widen(load(at<Stored>(residual, s) + e)));
+        extra = Number<dtype>::widen(rounded);
+        if (sum) store(at<Stored>(sum, s) + e, rounded);
+    }
+    if (a.scattered) {
+        each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
+            if (i >= count) return;
+            const int32_t k = static_cast<int32_t>(crew.index + i * crew.size) * kVector;
+            add<dtype>(vector, load_elements<dtype>(at<Stored>(residual, s) + k));
+            if (sum) store_elements<dtype>(at<Stored>(sum, s) + k, vector);
+        });
+        return;
+    }
+    constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
+    const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.index;
+    Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.index;
+#pragma unroll
+    for (int j = 0; j < vectors; j += kBatch) {
+        Bits128 batch[kBatch];
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+            if (j + b < count) batch[b] = load_once(more + (j + b) * crew.size);
+        }
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+            if (j + b >= count) break;
+            add<dtype>(held[j + b], batch[b]);
+            if (sum) store(to + (j + b) * crew.size, held[j + b]);
+        }
+    }
+}
+
+}  // namespace gn

@@ -1,0 +1,38 @@
+// NCHW: a warp for each unit, several in a block, which share nothing.
+#pragma once
+#include "nchw_apply.h"
+#include "statistics.h"
+
+namespace gn {
+
+// Shared memory: from kReservedBytes on a table of channels for each warp.
+template <int dtype, Epilogue epilogue, int vectors>
+GN_DEVICE void nchw_warp(const Arguments &a) {
+    constexpr bool kPivoted = Number<dtype>::kPivoted;
+    const uint32_t warp = thread() / 32;
+    const Crew crew{thread() % 32, 32};
+    const int64_t unit = static_cast<int64_t>(block()) * (threads() / 32) + warp;
+    if (unit >= a.units) return;
+    const Slice s = slice_of<dtype, true>(a, unit, 0);
+    const int count = crew.share(s.vectors, a);
+    Bits128 held[vectors];
+    float extra;
+    load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
+    Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + warp * a.table;
+    const bool large = warp_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, 32));
+
+    Partial p = measure<dtype>(held, count, s.extra(Number<dtype>::kVector, crew) >= -s.lead, extra);
+    const float pivot = p.pivot;
+    p = broadcast<kPivoted>(combine_warp<kPivoted>(p));
+    warp_barrier();  // the table is filled
+    const Normal normal{kPivoted ? (p.pivot - pivot) + p.mean : p.mean, rstd_of(p, a.epsilon)};
+    apply<dtype, epilogue>(held, extra, table, normal, large, s, a, crew, count);
+}
+
+template <int dtype, Epilogue epilogue, int vectors>
+GN_KERNEL(kWarps * 32, 4)
+nchw_warp_kernel(GN_PARAMETER Arguments a) {
+    nchw_warp<dtype, epilogue, vectors>(a);
+}
+
+}  // namespace gn

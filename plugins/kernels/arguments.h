@@ -32,6 +32,7 @@ struct Arguments {
     int64_t length;        // NCHW: elements of a unit, C / G * P
     int64_t pitch;         // NHWC: elements from one position of x, residual and sum to the next
     int64_t output_pitch;  // NHWC: the same of y
+    int64_t rows;          // NHWC: positions of a slice or chunk; the last ones may hold fewer
     int64_t units;
     int32_t channels, groups, group_channels;  // C, G, C / G
     int32_t slices;                            // blocks that share a unit
@@ -52,6 +53,12 @@ struct Arguments {
     int32_t scattered;        // NCHW: residual, sum or y has another phase, counted in its own elements, than x
     float floor;              // of y: 0 for ReLU, -infinity otherwise
     int32_t flat;             // NCHW: all elements of a unit have one gain and offset: no parameters, or one channel
+    int32_t table;            // NCHW: channels that the table of a block, or a warp, has room for
+    int32_t refill;           // NCHW, split: the table is filled for each tile
+    uint32_t phase;           // NCHW: elements of x from the last multiple of 16 bytes to its begin
+    int32_t scattered;        // NCHW: residual, sum or y has another phase, counted in its own elements, than x;
+                              // NHWC: not every row of every tensor begins at a multiple of 16 bytes
+    float floor;              // of y: 0 for ReLU, -infinity otherwise
     Divisor by_positions;     // NCHW: min(P, kLongPositions), and kLongPositions when flat
     Divisor by_threads;       // NCHW: of a block
     Divisor by_slabs;         // unit -> sample, slab

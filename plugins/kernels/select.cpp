@@ -175,9 +175,8 @@ extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int6
     if (gn_check(largest, nullptr, 0) != GN_OK || empty(*largest)) return;
     const Question q = question(*largest, *device);
     const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
-    // `split` above: a unit has no more chunks than it has tiles, or than fill the device. A vector more, for units of
-    // other sizes may begin anywhere in their first.
-    const int64_t chunks = wide * ceil_div(q.units.steps + 1, steps_of_block(q.units, kSplitVectors)) + all + wide;
+    // `split` above: a unit has no more chunks than it has tiles, or than fill the device.
+    const int64_t chunks = wide * ceil_div(q.units.steps, steps_of_block(q.units, kSplitVectors)) + all + wide;
     *workspace = std::max(chunks, 2 * all) * q.units.groups * kPartialBytes;
     *counters = static_cast<int32_t>(std::max<int64_t>(1, all / 2) * kCounterStride);  // teams are of two or more
 }

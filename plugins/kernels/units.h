@@ -11,7 +11,7 @@
 namespace gn {
 
 constexpr int64_t kGrid = 2147483647;            // blocks of a launch, at most (CUDA)
-constexpr int64_t kTensorBytes = int64_t{1} << 42;  // of a tensor, at most: 4 TB; no device has it, no sum overflows
+constexpr int64_t kTensorBytes = int64_t{1} << 40;  // of a tensor, at most: no device has as much, and no chunk of it 2^30 elements
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 inline int element_bytes(int dtype) { return dtype == GN_F32 ? 4 : dtype == GN_F16 || dtype == GN_BF16 ? 2 : 1; }
@@ -22,7 +22,7 @@ inline int64_t product(int64_t a, int64_t b, int64_t limit) {
     return a > limit / b ? limit + 1 : std::min(a * b, limit + 1);
 }
 
-// Units share nothing. The blocks of a unit share its steps: NCHW, vectors; NHWC, positions, each a row of columns.
+// Units share nothing. The blocks of a unit share its steps: NCHW, whole vectors; NHWC, positions, each a row of columns.
 struct Units {
     int64_t count, bytes;    // bytes of x in one
     int64_t slab, slabs;     // channels of one, units of a sample
@@ -50,8 +50,7 @@ inline Units units_of(const gn_problem &p) {
     if (p.layout == GN_NCHW) {
         const int64_t elements = group * p.positions;
         u.slab = group, u.slabs = p.groups, u.groups = 1;
-        // Where a unit is no whole number of vectors it may begin anywhere in its first one.
-        u.steps = elements % lanes ? ceil_div(elements + lanes - 1, lanes) : elements / lanes;
+        u.steps = std::max<int64_t>(1, elements / lanes);  // the elements before and after them are held besides
         u.columns = u.column_slices = u.pieces = 1;
         u.bytes = elements * size;
     } else {

@@ -1,0 +1,154 @@
+// gn_enqueue and gn_query_device: pointers are checked, arguments filled in, and the compiled kernels looked up.
+#include <math.h>
+#include <stdint.h>
+
+#include "launch.h"
+#include "message.h"
+#include "units.h"
+
+using namespace gn;
+
+namespace {
+
+uintptr_t number(const void *address) { return reinterpret_cast<uintptr_t>(address); }
+
+// Empty, or which pointer is wrong and how.
+std::string wrong(const gn_problem &p, const gn_choice &c, const gn_buffers &b) {
+    const int x = element_bytes(p.dtype), parameter = element_bytes(p.parameter_dtype);
+    const struct {
+        const char *name;
+        const void *address;
+        bool needed;
+        int alignment;
+    } pointers[] = {
+        {"x", b.x, true, x},
+        {"residual", b.residual, p.has_residual != 0, x},
+        {"scale", b.scale, (p.has_affine & 1) != 0, parameter},
+        {"bias", b.bias, (p.has_affine & 2) != 0, parameter},
+        {"modulation_scale", b.modulation_scale, (p.has_modulation & 1) != 0, parameter},
+        {"modulation_shift", b.modulation_shift, (p.has_modulation & 2) != 0, parameter},
+        {"y", b.y, true, element_bytes(p.output_dtype)},
+        {"sum", b.sum, p.has_sum != 0, x},
+        {"workspace", b.workspace, c.workspace > 0, kVectorBytes},
+        {"counters", b.counters, c.counters > 0, 4},
+    };
+    for (const auto &pointer : pointers) {
+        if (!pointer.needed) continue;
+        if (pointer.address == nullptr) return std::string(pointer.name) + " is null";
+        if (number(pointer.address) % static_cast<uintptr_t>(pointer.alignment))
+            return std::string(pointer.name) + " is not aligned to " + std::to_string(pointer.alignment) + " bytes";
+    }
+    return "";
+}
+
+Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_buffers &b) {
+    const Units u = units_of(p);
+    const int size = element_bytes(p.dtype);
+    const uint32_t lanes = static_cast<uint32_t>(kVectorBytes / size);
+    const bool rows = p.layout == GN_NHWC;
+    Arguments a{};
+    a.x = b.x;
+    a.residual = p.has_residual ? b.residual : nullptr;
+    a.scale = p.has_affine & 1 ? b.scale : nullptr;
+    a.bias = p.has_affine & 2 ? b.bias : nullptr;
+    a.modulation_scale = p.has_modulation & 1 ? b.modulation_scale : nullptr;
+    a.modulation_shift = p.has_modulation & 2 ? b.modulation_shift : nullptr;
+    a.y = b.y;
+    a.sum = p.has_sum ? b.sum : nullptr;
+    a.partials = static_cast<float *>(b.workspace);
+    a.counters = b.counters;
+
+    a.positions = p.positions;
+    a.length = p.channels / p.groups * p.positions;
+    a.pitch = p.pitch;
+    a.output_pitch = p.output_dtype == p.dtype ? p.pitch : p.output_pitch;
+    a.units = u.count;
+    a.channels = static_cast<int32_t>(p.channels), a.groups = p.groups;
+    a.group_channels = static_cast<int32_t>(p.channels / p.groups);
+    a.slices = c.slices;
+    a.slab = static_cast<int32_t>(u.slab), a.slabs = static_cast<int32_t>(u.slabs);
+    a.columns = static_cast<int32_t>(u.columns), a.column_slices = static_cast<int32_t>(u.column_slices);
+
+    a.epsilon = p.epsilon;
+    a.output_scale = p.output_scale;
+    a.output_dtype = p.output_dtype;
+    a.activation = p.activation;
+    a.parameter_f32 = p.parameter_dtype == GN_F32 && p.dtype != GN_F32;
+
+    // Where vectors of 16 bytes begin, in elements of a tensor; the others follow x where theirs begin there as well.
+    const auto phase = [&](const void *address, int bytes) {
+        return static_cast<uint32_t>(number(address) / static_cast<uintptr_t>(bytes) % lanes);
+    };
+    a.phase = phase(b.x, size);
+    a.scattered = phase(b.y, element_bytes(p.output_dtype)) != a.phase || (a.residual && phase(a.residual, size) != a.phase) ||
+                  (a.sum && phase(a.sum, size) != a.phase);
+    if (rows && (a.phase || a.pitch % lanes || a.output_pitch % lanes)) a.scattered = 1;
+
+    a.rows = ceil_div(u.steps, c.slices / u.column_slices);
+    a.slice = rows ? 0 : static_cast<int32_t>(a.rows);
+    a.floor = p.activation == GN_RELU ? 0.0f : -INFINITY;
+    a.flat = a.group_channels == 1 || !(p.has_affine || p.has_modulation);
+    const int64_t positions = a.flat ? kLongPositions : std::min(p.positions, kLongPositions);
+    a.by_positions = divisor_of(static_cast<uint32_t>(positions));
+    a.by_threads = divisor_of(static_cast<uint32_t>(c.threads));
+    a.by_slabs = divisor_of(static_cast<uint32_t>(u.slabs));
+    a.by_group_channels = divisor_of(static_cast<uint32_t>(a.group_channels));
+    a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));
+    a.by_column_slices = divisor_of(static_cast<uint32_t>(u.column_slices));
+    return a;
+}
+
+template <int dtype>
+Kernel find(const gn_problem &p, const gn_choice &c, Epilogue epilogue, Pass pass) {
+    const gn_variant variant = static_cast<gn_variant>(c.variant);
+    const bool rows = p.layout == GN_NHWC;
+    if (variant == GN_WARP) return rows ? nullptr : nchw_warp<dtype>(epilogue, c.vectors);
+    if (variant == GN_SPLIT) return rows ? nhwc_split<dtype>(pass, epilogue) : nchw_split<dtype>(pass, epilogue);
+    return rows ? nhwc_resident<dtype>(variant, epilogue, c.vectors) : nchw_resident<dtype>(variant, epilogue, c.vectors);
+}
+
+Kernel kernel_of(const gn_problem &p, const gn_choice &c, Pass pass) {
+    Epilogue epilogue = kAny;
+    if (p.output_dtype == p.dtype && p.activation == GN_NONE) epilogue = kPlain;
+    if (p.output_dtype == p.dtype && p.activation == GN_SILU) epilogue = kSilu;
+    if (p.dtype == GN_F32) return find<GN_F32>(p, c, epilogue, pass);
+    return p.dtype == GN_F16 ? find<GN_F16>(p, c, epilogue, pass) : find<GN_BF16>(p, c, epilogue, pass);
+}
+
+}  // namespace
+
+extern "C" int gn_enqueue(const gn_problem *problem, const gn_choice *choice, const gn_buffers *buffers, void *stream,
+                          char *message, size_t size) {
+    const gn_problem &p = *problem;
+    const gn_choice &c = *choice;
+    const int status = gn_check(problem, message, size);
+    if (status != GN_OK) return status;
+    if (p.samples == 0 || p.channels == 0 || p.positions == 0) return GN_OK;
+    const std::string text = wrong(p, c, *buffers);
+    if (!text.empty()) return tell(GN_BAD_POINTER, text, message, size);
+    if (c.blocks < 1 || c.slices < 1) return tell(GN_NOT_SUITED, "the choice was made for an empty problem", message, size);
+
+    const Arguments arguments = arguments_of(p, c, *buffers);
+    Grid grid{gn_variant_name(c.variant), c.blocks, c.threads, c.shared, 1, false, false};
+    if (c.variant == GN_CLUSTER) grid.cluster = c.slices;
+    if (c.variant == GN_TEAM) grid.cooperative = true;
+    for (const Pass pass : {kStatistics, kApply}) {
+        if (c.variant == GN_SPLIT) {
+            grid.name = pass == kStatistics ? "statistics" : "apply";
+            grid.overlaps = pass == kApply;
+        } else if (pass == kStatistics) {
+            continue;
+        }
+        const Kernel kernel = kernel_of(p, c, pass);
+        if (kernel == nullptr)
+            return tell(GN_NOT_SUITED, std::string(grid.name) + " is not compiled for this problem", message, size);
+        const std::string why = launch(kernel, grid, arguments, stream);
+        if (!why.empty()) return tell(GN_LAUNCH_FAILED, why, message, size);
+    }
+    return GN_OK;
+}
+
+extern "C" int gn_query_device(int ordinal, gn_device *device, char *message, size_t size) {
+    const std::string why = query(ordinal, *device);
+    return why.empty() ? static_cast<int>(GN_OK) : tell(GN_LAUNCH_FAILED, why, message, size);
+}

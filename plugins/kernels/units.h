@@ -11,7 +11,7 @@
 namespace gn {
 
 constexpr int64_t kGrid = 2147483647;            // blocks of a launch, at most (CUDA)
-constexpr int64_t kTensorBytes = int64_t{1} << 40;  // of a tensor, at most: no device has as much, and no chunk of it 2^30 elements
+constexpr int64_t kTensorBytes = int64_t{1} << 40;  // of a tensor, at most; so no chunk has 2^30 elements
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
 inline int element_bytes(int dtype) { return dtype == GN_F32 ? 4 : dtype == GN_F16 || dtype == GN_BF16 ? 2 : 1; }

@@ -13,6 +13,8 @@ from gn_deploy.plugin.units import (
     ELEMENT_BYTES,
     GRID,
     PARTIAL_BYTES,
+    RESERVED_BYTES,
+    SHARED_BYTES,
     SPLIT_VECTORS,
     TENSOR_BYTES,
     THREADS,
@@ -25,6 +27,7 @@ from gn_deploy.plugin.units import (
     ceil_div,
     resident,
     shared_bytes,
+    split_threads,
     steps_of_block,
     tile_of,
     units_of,
@@ -101,8 +104,14 @@ class Question:
 
     @property
     def all_resident(self) -> int:
-        threads = whole_warps(THREADS // self.units.columns * self.units.columns)
-        return self.multiprocessors * resident(self.device, threads, shared_bytes(self.problem, self.units, threads))
+        """Blocks, at most: those of the largest tile, with the least of tables."""
+        largest = Tile(VECTORS[-1], whole_warps(THREADS // self.units.columns * self.units.columns))
+        rows = self.problem.layout == "nhwc"
+        shared = shared_bytes(self.problem, self.units, "team", largest, 1) if rows else RESERVED_BYTES
+        return self.multiprocessors * resident(self.device, largest.threads, shared)
+
+    def resident(self, choice: Choice) -> int:
+        return self.multiprocessors * resident(self.device, choice.threads, choice.shared)
 
     def nanoseconds(self, time: int) -> int:
         return time * (CACHED_RATE if self.cached else MEMORY_RATE)
@@ -118,7 +127,7 @@ class Question:
     def choice(
         self, variant: str, tile: Tile, slices: int, blocks: int, counters: int = 0, workspace: int = 0
     ) -> Choice:
-        u, shared = self.units, shared_bytes(self.problem, self.units, tile.threads)
+        u, shared = self.units, shared_bytes(self.problem, self.units, variant, tile, slices)
         place = (slices, u.slab, u.count, blocks, shared, counters, workspace)
         return Choice(variant, tile.vectors, tile.threads, *place)
 
@@ -222,6 +231,12 @@ def _wrong(p: Problem) -> str:
     return ""
 
 
+def _candidate(choice: Choice, cost: int, reason: str) -> Candidate | Rejected:
+    if choice.shared > SHARED_BYTES:
+        return Rejected(f"its channels need {bytes_text(choice.shared)} of shared memory")
+    return Candidate(choice, max(1, cost), reason)
+
+
 def _warp(q: Question) -> Candidate | Rejected:
     u = q.units
     if q.problem.layout == "nhwc":
@@ -231,7 +246,7 @@ def _warp(q: Question) -> Candidate | Rejected:
             warps = min(WARPS, ceil_div(u.count, q.multiprocessors))
             choice = q.choice("warp", Tile(vectors, 32 * warps), 1, ceil_div(u.count, warps))
             reason = f"{u.count} units of {bytes_text(u.bytes)}, {warps} to a block"
-            return Candidate(choice, max(1, q.busiest(u.count, q.slice(u.steps))), reason)
+            return _candidate(choice, q.busiest(u.count, q.slice(u.steps)), reason)
     return Rejected(f"{q.a_unit} does not fit {bytes_text(32 * VECTOR_BYTES * WARP_VECTORS[-1])}")
 
 
@@ -242,14 +257,14 @@ def _block(q: Question) -> Candidate | Rejected:
         return Rejected(f"{q.a_unit} does not fit {bytes_text(q.slice(q.steps_of_block))}")
     cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(BLOCK_NS)
     reason = f"{u.count} units of {bytes_text(u.bytes)} for {q.multiprocessors} multiprocessors"
-    return Candidate(q.choice("block", tile, 1, u.count), cost, reason)
+    return _candidate(q.choice("block", tile, 1, u.count), cost, reason)
 
 
 def _cluster(q: Question) -> Candidate | Rejected:
     u, most = q.units, q.device.cluster_blocks
     if most < 2:
         return Rejected("compute capability 9.0 or later is needed")
-    best: Candidate | None = None
+    best: Candidate | Rejected = Rejected(f"{q.a_unit} is too small to share")
     fits = False
     size = u.column_slices
     while size <= most:
@@ -262,14 +277,16 @@ def _cluster(q: Question) -> Candidate | Rejected:
                 if u.count * size > GRID:
                     return Rejected("more blocks than a grid has")
                 cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(CLUSTER_NS)
-                if best is None or clearly_less(cost, best.cost):
+                if isinstance(best, Rejected) or clearly_less(cost, best.cost):
                     choice = q.choice("cluster", tile, size, u.count * size)
                     blocks = f"{u.count * size} blocks for {q.multiprocessors} multiprocessors"
-                    best = Candidate(choice, cost, f"{size} blocks share {q.a_unit}, {blocks}")
+                    found = _candidate(choice, cost, f"{size} blocks share {q.a_unit}, {blocks}")
+                    if isinstance(found, Candidate) or isinstance(best, Rejected):
+                        best = found
         size *= 2
-    if best is None and fits:
-        return Rejected(f"{q.a_unit} is too small to share")
-    return best or Rejected(f"{q.a_unit} does not fit {most} blocks of {bytes_text(q.slice(q.steps_of_block))}")
+    if not fits:
+        return Rejected(f"{q.a_unit} does not fit {most} blocks of {bytes_text(q.slice(q.steps_of_block))}")
+    return best
 
 
 def _team(q: Question) -> Candidate | Rejected:
@@ -279,7 +296,7 @@ def _team(q: Question) -> Candidate | Rejected:
     fewest = u.column_slices * ceil_div(u.steps, most)
     if fewest > everyone:
         return Rejected(f"{q.a_unit} does not fit {everyone} blocks of {bytes_text(q.slice(most))}")
-    best: Candidate | None = None
+    best: Candidate | Rejected = Rejected(f"{q.a_unit} is too small to share")
     least = min(most, ceil_div(SLICE_BYTES, VECTOR_BYTES * u.columns))
     for teams in range(min(u.count, everyone // fewest), 0, -1):
         steps = max(least, ceil_div(u.steps, everyone // teams // u.column_slices))
@@ -289,19 +306,24 @@ def _team(q: Question) -> Candidate | Rejected:
         waits = q.nanoseconds(TEAM_NS) * (rounds if teams == 1 else 1)
         cost = rounds * q.busiest(teams * size, q.slice(steps) + size * PARTIAL_BYTES) + waits
         tile = tile_of(u, steps)
-        if tile is not None and (best is None or cost < best.cost):
+        if tile is not None and (isinstance(best, Rejected) or cost < best.cost):
             room = teams * COUNTER_STRIDE, teams * 2 * size * u.groups * PARTIAL_BYTES
             who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
             reason = f"{who}, {rounds} round{'s' if rounds > 1 else ''} of units of {bytes_text(u.bytes)}"
-            best = Candidate(q.choice("team", tile, size, teams * size, *room), cost, reason)
-    return best or Rejected(f"{q.a_unit} is too small to share")
+            found = _candidate(q.choice("team", tile, size, teams * size, *room), cost, reason)
+            held = isinstance(found, Rejected) or q.resident(found.choice) >= teams * size
+            if isinstance(best, Rejected) and not held:
+                found = Rejected("its tables leave room for too few blocks")
+            if isinstance(best, Rejected) or (isinstance(found, Candidate) and held):
+                best = found
+    return best
 
 
 def _split(q: Question) -> Candidate | Rejected:
     u = q.units
     wide = u.count * u.column_slices
     most = max(1, min(CHUNKS // u.column_slices, GRID // wide))
-    tile, least = steps_of_block(u, SPLIT_VECTORS), ceil_div(CHUNK_BYTES, VECTOR_BYTES * u.columns)
+    tile, least = split_threads(q.problem) // u.columns * SPLIT_VECTORS, ceil_div(CHUNK_BYTES, VECTOR_BYTES * u.columns)
     wanted = max(ceil_div(u.steps, tile), ceil_div(q.all_resident, wide))
     steps = max(least, ceil_div(u.steps, min(most, wanted)))
     slices = ceil_div(u.steps, steps) * u.column_slices
@@ -313,4 +335,4 @@ def _split(q: Question) -> Candidate | Rejected:
     room = 0, blocks * u.groups * PARTIAL_BYTES
     choice = q.choice("split", Tile(SPLIT_VECTORS, whole_warps(rows * u.columns)), slices, blocks, *room)
     reason = f"{slices} chunk{'' if slices == 1 else 's'} of each of {u.count} units of {bytes_text(u.bytes)}"
-    return Candidate(choice, once + again + q.nanoseconds(LAUNCH_NS), reason)
+    return _candidate(choice, once + again + q.nanoseconds(LAUNCH_NS), reason)

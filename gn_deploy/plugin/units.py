@@ -15,8 +15,12 @@ WARPS = 8
 CHUNKS = 1024
 PARTIAL_BYTES = 16
 COUNTER_STRIDE = 32
-COLUMNS = THREADS
+COLUMNS = 256
 SLAB_BYTES = 64
+CHANNEL_BYTES = 12
+SHARED_BYTES = 49152
+AFFINE_BYTES = 8
+TABLE_BYTES = 40 * 1024
 RESERVED_BYTES = 1536
 
 GRID = 2**31 - 1
@@ -105,8 +109,35 @@ def steps_of_block(u: Units, vectors: int) -> int:
     return THREADS // u.columns * vectors
 
 
-def shared_bytes(p: Problem, u: Units, threads: int) -> int:
-    return RESERVED_BYTES + (threads * u.pieces * 4 if p.layout == "nhwc" else 0)
+def nchw_channels(p: Problem, vectors: int) -> int:
+    """Channels that ``vectors`` and what stands before and after them may touch: nchw_arguments.h."""
+    group = p.channels // p.groups
+    if group <= 1 or not (p.has_affine or p.has_modulation):
+        return 1
+    elements = (vectors + 2) * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
+    return min(group, (elements - 1) // p.positions + 2)
+
+
+def split_threads(p: Problem) -> int:
+    """Of a block, at most, such that the table of a tile has room."""
+    threads = THREADS
+    if p.layout == "nchw":
+        while threads > 32 and nchw_channels(p, threads * SPLIT_VECTORS) * AFFINE_BYTES > TABLE_BYTES:
+            threads //= 2
+    return threads
+
+
+def shared_bytes(p: Problem, u: Units, variant: str, tile: Tile, slices: int) -> int:
+    """Of a block: tables of the channels it sees, and what its threads reduce."""
+    if p.layout == "nhwc":
+        channels = u.columns * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
+        return RESERVED_BYTES + tile.threads * u.pieces * 4 + channels * CHANNEL_BYTES
+    a_slice = ceil_div(u.steps, slices)
+    channels = nchw_channels(p, a_slice)
+    if variant == "split" and channels * AFFINE_BYTES > TABLE_BYTES:
+        channels = nchw_channels(p, min(a_slice, tile.threads * tile.vectors))
+    tables = {"team": 2, "warp": tile.threads // 32}.get(variant, 1)
+    return RESERVED_BYTES + tables * channels * AFFINE_BYTES
 
 
 def resident(d: Device, threads: int, shared: int) -> int:

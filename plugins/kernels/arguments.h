@@ -47,11 +47,6 @@ struct Arguments {
     int32_t activation;       // gn_activation
     int32_t parameter_f32;    // scale, bias, s and t are float32 and x is not
     int32_t slice;            // NCHW: 16-byte vectors of a slice or chunk; the last ones may hold fewer or none
-    int32_t table;            // NCHW: channels that the table of a block, or a warp, has room for
-    int32_t refill;           // NCHW, split: the table is filled for each tile
-    uint32_t phase;           // NCHW: elements of x from the last multiple of 16 bytes to its begin
-    int32_t scattered;        // NCHW: residual, sum or y has another phase, counted in its own elements, than x
-    float floor;              // of y: 0 for ReLU, -infinity otherwise
     int32_t flat;             // NCHW: all elements of a unit have one gain and offset: no parameters, or one channel
     int32_t table;            // NCHW: channels that the table of a block, or a warp, has room for
     int32_t refill;           // NCHW, split: the table is filled for each tile
@@ -63,7 +58,10 @@ struct Arguments {
     Divisor by_threads;       // NCHW: of a block
     Divisor by_slabs;         // unit -> sample, slab
     Divisor by_group_channels;
+    int32_t pieces;           // NHWC: floats that a thread gives to a reduction: a vector's parts that share a group
     Divisor by_columns;
+    Divisor by_rows;          // NHWC: rows that a block has threads for
+    Divisor by_group_pieces;  // NHWC: pieces of a group in a row; of a row, where there is one group
     Divisor by_column_slices;
 };
 

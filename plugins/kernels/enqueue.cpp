@@ -59,7 +59,6 @@ Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_buffers
     a.counters = b.counters;
 
     a.positions = p.positions;
-    a.length = p.channels / p.groups * p.positions;
     a.pitch = p.pitch;
     a.output_pitch = p.output_dtype == p.dtype ? p.pitch : p.output_pitch;
     a.units = u.count;
@@ -75,25 +74,17 @@ Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_buffers
     a.activation = p.activation;
     a.parameter_f32 = p.parameter_dtype == GN_F32 && p.dtype != GN_F32;
 
-    // Where vectors of 16 bytes begin, in elements of a tensor; the others follow x where theirs begin there as well.
-    const auto phase = [&](const void *address, int bytes) {
-        return static_cast<uint32_t>(number(address) / static_cast<uintptr_t>(bytes) % lanes);
-    };
-    a.phase = phase(b.x, size);
-    a.scattered = phase(b.y, element_bytes(p.output_dtype)) != a.phase || (a.residual && phase(a.residual, size) != a.phase) ||
-                  (a.sum && phase(a.sum, size) != a.phase);
+    nchw_arguments(p, c, b, a);
     if (rows && (a.phase || a.pitch % lanes || a.output_pitch % lanes)) a.scattered = 1;
 
     a.rows = ceil_div(u.steps, c.slices / u.column_slices);
-    a.slice = rows ? 0 : static_cast<int32_t>(a.rows);
-    a.floor = p.activation == GN_RELU ? 0.0f : -INFINITY;
-    a.flat = a.group_channels == 1 || !(p.has_affine || p.has_modulation);
-    const int64_t positions = a.flat ? kLongPositions : std::min(p.positions, kLongPositions);
-    a.by_positions = divisor_of(static_cast<uint32_t>(positions));
-    a.by_threads = divisor_of(static_cast<uint32_t>(c.threads));
+    a.pieces = static_cast<int32_t>(u.pieces);
     a.by_slabs = divisor_of(static_cast<uint32_t>(u.slabs));
     a.by_group_channels = divisor_of(static_cast<uint32_t>(a.group_channels));
     a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));
+    a.by_rows = divisor_of(static_cast<uint32_t>(c.threads / u.columns));
+    const int64_t row = u.columns * u.pieces, lanes_of_group = u.pieces * a.group_channels / lanes;
+    a.by_group_pieces = divisor_of(static_cast<uint32_t>(u.groups == 1 ? row : lanes_of_group));
     a.by_column_slices = divisor_of(static_cast<uint32_t>(u.column_slices));
     return a;
 }

@@ -51,7 +51,9 @@ Candidate candidate(const Question &q, gn_variant variant, Tile tile, int64_t sl
     c.variant = variant, c.vectors = tile.vectors, c.threads = tile.threads;
     c.slices = static_cast<int32_t>(slices), c.slab = static_cast<int32_t>(q.units.slab);
     c.units = q.units.count, c.blocks = blocks;
-    c.shared = static_cast<int32_t>(shared_bytes(q.problem, q.units, tile.threads));
+    const int64_t shared = shared_bytes(q.problem, q.units, variant, tile, slices);
+    c.shared = static_cast<int32_t>(std::min<int64_t>(shared, kGrid));
+    if (shared > kSharedBytes) return refused("its channels need " + bytes_text(shared) + " of shared memory");
     return Candidate{c, std::max<int64_t>(cost, 1), ""};
 }
 
@@ -63,6 +65,7 @@ Candidate warp(const Question &q) {
         const int64_t warps = std::min<int64_t>(kWarps, ceil_div(u.count, q.multiprocessors));
         const Tile tile{vectors, static_cast<int>(32 * warps)};
         Candidate c = candidate(q, GN_WARP, tile, 1, ceil_div(u.count, warps), q.busiest(u.count, q.slice(u.steps)));
+        if (!c.cost) return c;
         c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + ", " + number(warps) + " to a block";
         return c;
     }
@@ -79,6 +82,7 @@ Candidate block(const Question &q) {
     }
     const int64_t cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(kBlockNs);
     Candidate c = candidate(q, GN_BLOCK, tile, 1, u.count, cost);
+    if (!c.cost) return c;
     c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + " for " + number(q.multiprocessors) + " multiprocessors";
     return c;
 }
@@ -97,8 +101,9 @@ Candidate cluster(const Question &q) {
         if (u.count > kGrid / size) return refused("more blocks than a grid has");
         const int64_t cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(kClusterNs);
         if (!clearly_less(cost, best.cost)) continue;
-        best = candidate(q, GN_CLUSTER, tile, size, u.count * size, cost);
-        best.reason = number(size) + " blocks share " + a_unit(q) + ", " + number(u.count * size) + " blocks for " +
+        Candidate found = candidate(q, GN_CLUSTER, tile, size, u.count * size, cost);
+        if (found.cost || !best.cost) best = found;
+        if (found.cost) best.reason = number(size) + " blocks share " + a_unit(q) + ", " + number(u.count * size) + " blocks for " +
                       number(q.multiprocessors) + " multiprocessors";
     }
     if (fits) return best;
@@ -106,9 +111,13 @@ Candidate cluster(const Question &q) {
     return refused(a_unit(q) + " does not fit " + number(q.device.cluster_blocks) + " blocks of " + bytes_text(q.slice(most)));
 }
 
+// Blocks that the device holds at a time, at most: those of the largest tile, with the least of tables.
 int64_t all_resident(const Question &q) {
     const int64_t threads = whole_warps(kThreads / q.units.columns * q.units.columns);
-    return q.multiprocessors * resident(q.device, threads, shared_bytes(q.problem, q.units, threads));
+    const Tile largest{kVectors[std::size(kVectors) - 1], static_cast<int>(threads)};
+    const bool rows = q.problem.layout == GN_NHWC;
+    const int64_t shared = rows ? shared_bytes(q.problem, q.units, GN_TEAM, largest, 1) : kReservedBytes;
+    return q.multiprocessors * resident(q.device, threads, shared);
 }
 
 Candidate team(const Question &q) {
@@ -128,7 +137,16 @@ Candidate team(const Question &q) {
         const int64_t waits = q.nanoseconds(kTeamNs) * (teams == 1 ? rounds : 1);
         const int64_t cost = rounds * q.busiest(teams * size, q.slice(steps) + size * kPartialBytes) + waits;
         if (best.cost && best.cost <= cost) continue;
-        best = candidate(q, GN_TEAM, tile_of(u, steps), size, teams * size, cost);
+        const Candidate found = candidate(q, GN_TEAM, tile_of(u, steps), size, teams * size, cost);
+        if (!found.cost) {
+            if (!best.cost) best = found;
+            continue;
+        }
+        if (resident(q.device, found.choice.threads, found.choice.shared) * q.multiprocessors < teams * size) {
+            if (!best.cost) best = refused("its tables leave room for too few blocks");
+            continue;
+        }
+        best = found;
         best.choice.counters = static_cast<int32_t>(teams * kCounterStride);
         best.choice.workspace = teams * 2 * size * u.groups * kPartialBytes;
         best.reason = number(teams) + (teams == 1 ? " team of " : " teams of ") + number(size) + " blocks, " +
@@ -141,7 +159,8 @@ Candidate split(const Question &q) {
     const Units &u = q.units;
     const int64_t wide = u.count * u.column_slices;
     const int64_t most = std::max<int64_t>(1, std::min(kChunks / u.column_slices, kGrid / wide));
-    const int64_t tile = steps_of_block(u, kSplitVectors), least = ceil_div(kChunkBytes, kVectorBytes * u.columns);
+    const int64_t threads = q.problem.layout == GN_NCHW ? nchw_split_threads(q.problem) : kThreads;
+    const int64_t tile = threads / u.columns * kSplitVectors, least = ceil_div(kChunkBytes, kVectorBytes * u.columns);
     const int64_t wanted = std::max(ceil_div(u.steps, tile), ceil_div(all_resident(q), wide));
     const int64_t steps = std::max(least, ceil_div(u.steps, std::min(most, wanted)));
     const int64_t slices = ceil_div(u.steps, steps) * u.column_slices, blocks = u.count * slices;
@@ -176,7 +195,10 @@ extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int6
     const Question q = question(*largest, *device);
     const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
     // `split` above: a unit has no more chunks than it has tiles, or than fill the device.
-    const int64_t chunks = wide * ceil_div(q.units.steps, steps_of_block(q.units, kSplitVectors)) + all + wide;
+    int64_t chunks = wide * ceil_div(q.units.steps, steps_of_block(q.units, kSplitVectors)) + all + wide;
+    // NCHW, 4 positions and fewer: see nchw_split_threads, which is 32 or more.
+    const int64_t few = std::min<int64_t>(q.units.steps, q.units.slab * 4 * element_bytes(largest->dtype) / kVectorBytes);
+    if (largest->layout == GN_NCHW) chunks += wide * ceil_div(few, 32 * kSplitVectors);
     *workspace = std::max(chunks, 2 * all) * q.units.groups * kPartialBytes;
     *counters = static_cast<int32_t>(std::max<int64_t>(1, all / 2) * kCounterStride);  // teams are of two or more
 }

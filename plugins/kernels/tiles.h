@@ -21,9 +21,11 @@ constexpr int kPartialBytes = 16;
 constexpr int kCounterStride = 32;  // 32-bit integers from one team's counter to the next: a cache line each
 
 // NHWC: a thread keeps to one column, a vector of a row, and a block is `rows` whole rows of columns.
-constexpr int kColumns = kThreads;      // of a block; a wider slab is one group and its columns are sliced as well
+constexpr int kColumns = 256;           // of a block; a wider slab is one group and its columns are sliced as well
 constexpr int kSlabBytes = 64;          // a row of a slab is at least this wide: a burst of memory
 constexpr int kSlabGroups = 32;         // so at most this many groups of one channel in 16 bit share a slab
+constexpr int kChannelBytes = 12;       // NHWC, of shared memory for a channel: slope, offset and origin
+constexpr int kSharedBytes = 49152;     // of a block, at most: what needs no opt-in
 constexpr int kReservedBytes = 1536;    // of shared memory besides what is reduced: three of 16 bytes for each group
 
 }  // namespace gn

@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "gn.h"
+#include "nchw_arguments.h"
 #include "tiles.h"
 
 namespace gn {
@@ -85,8 +86,10 @@ inline Tile tile_of(const Units &u, int64_t steps) {
 // Steps that fit a block of kThreads whose threads hold `vectors`.
 inline int64_t steps_of_block(const Units &u, int vectors) { return kThreads / u.columns * vectors; }
 
-inline int64_t shared_bytes(const gn_problem &p, const Units &u, int64_t threads) {
-    return kReservedBytes + (p.layout == GN_NHWC ? threads * u.pieces * 4 : 0);
+// Dynamic shared memory of a block: tables of the channels it sees, and what its threads reduce.
+inline int64_t shared_bytes(const gn_problem &p, const Units &u, int variant, Tile tile, int64_t slices) {
+    if (p.layout == GN_NCHW) return nchw_table(p, variant, tile.vectors, tile.threads, slices).shared;
+    return kReservedBytes + tile.threads * u.pieces * 4 + u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes;
 }
 
 // Blocks that are resident on one multiprocessor at a time.

@@ -1,0 +1,333 @@
+"""The GPU benchmark from the command line, whole, on a machine made of host memory and a library in plain words."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gn_deploy.plugin.binding import Library
+from scripts import gpu_bench
+from scripts.gpu import child, phases, results
+from scripts.gpu.budget import Budget
+from scripts.gpu.cases import Case
+from scripts.gpu.sample import PLAIN, Check
+from scripts.gpu.supervise import Lost
+from scripts.gpu.table import markdown
+from tests.plugins.compiled import ROOT
+from tests.scripts.naive import naive
+
+HOST = "tests.scripts.host_machine:HostMachine"
+TINY = (
+    Case("SD1.5", (1, 32, 8, 8)),
+    Case("3-D U-Net", (1, 16, 4, 4, 4), "film", "float32", "nhwc", 4),
+    Case("ResNet-50", (2, 16, 7, 7), "skip+sum", "bfloat16", groups=8),
+)
+
+
+@pytest.fixture(autouse=True)
+def _tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results, "CASES", TINY)
+
+
+def bench(out: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    given = [
+        "--library",
+        str(naive()),
+        "--machine",
+        HOST,
+        "--date",
+        "2026-11-28",
+        "--out",
+        str(out),
+        "--seconds",
+        "0.01",
+        *arguments,
+    ]
+    code = gpu_bench.main(given)
+    return code, results.read(out)
+
+
+def test_everything_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, found = bench(tmp_path / "host.json", "--checks", "4")
+    printed = capsys.readouterr()
+    assert code == 0, printed.err
+    assert found["finished"]
+    assert found["date"] == "2026-11-28"
+    assert found["library"]["build_s"] is None
+    assert found["launch_us"] > 0
+    checks = found["checks"]
+    assert (checks["ran"], checks["faults"]) == (18, [])  # 4 on 5 variants; the warp variant takes no NHWC
+    assert checks["variants"]["warp"] == checks["variants"]["warp"] | {"ran": 2, "not_suited": 2, "faulty": 0}
+    assert 0 < checks["variants"]["split"]["worst"] <= 1
+    assert checks["variants"]["split"]["where"] in {"2x32x16x16/8 float16 nchw silu", "2x32x16x16/8 float16 nhwc silu"}
+    assert found["sanitizer"] == {"reason": "compute-sanitizer is neither on PATH nor in a CUDA toolkit"}
+    assert list(found["cases"]) == [case.key for case in TINY]
+    for case, row in zip(TINY, found["cases"].values(), strict=True):
+        assert row["selected"] == "block"
+        timed = {v for v, told in row["variants"].items() if "us" in told}
+        assert timed == set(row["variants"]) - ({"warp"} if case.layout == "nhwc" else set())
+        assert all(row["variants"][v]["error_over_bound"] <= 1 for v in timed)
+        assert row["us"] == row["variants"]["block"]["us"] == row["eager_beside_us"]
+        assert row["variants"][row["best"]]["us"] == min(row["variants"][v]["us"] for v in timed)
+        assert row["copy_us"] == min(row["own_copy_us"], row["torch_copy_us"])
+        for name in ("eager_us", "compile_us", "compile_beside_us", "hot_us", "hot_copy_us"):
+            assert row[name] > 0, name
+        assert row["ring"]["launches"] % row["ring"]["buffers"] == 0
+        assert row["rounds"] >= 7
+        assert row["clock_mhz"] == [1000, 1000]
+        assert "not measured" not in row["verdict"].values()
+    lines = printed.out.splitlines()
+    assert lines[0].startswith("Host (compute capability 9.0, 4 multiprocessors), driver none, torch any, 2026-11-28;")
+    assert len([line for line in lines if line.startswith("| ")]) == 1 + len(TINY)
+    assert "18 checks against float64, 0 with faults" in lines[-1]
+    assert "3 of 3 shapes timed" in lines[-1]
+    assert [line for line in printed.err.splitlines() if line.startswith("wrote ")]
+
+
+def test_a_crash_is_a_result_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GN_FAULT", "crash:team")
+    code, found = bench(tmp_path / "crash.json", "--checks", "3", "--phases", "checks")
+    assert code == 1
+    ends = [(f["variant"], f["faults"]) for f in found["checks"]["faults"]]
+    assert [variant for variant, _ in ends] == ["team", "team"]  # twice, then it is not asked again
+    assert all("crashed (SIGABRT) while checking 2x32x16x16/8" in fault for _, (fault,) in ends)
+    assert found["checks"]["variants"]["split"] == found["checks"]["variants"]["split"] | {"ran": 3, "faulty": 0}
+
+
+def test_a_hang_is_a_result_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("GN_FAULT", "hang:cluster")
+    monkeypatch.setattr(phases, "CHECK_LIMIT", 2.0)  # seconds; a check takes tens of milliseconds
+    code, found = bench(tmp_path / "hang.json", "--checks", "1", "--phases", "checks")
+    assert code == 1
+    (fault,) = found["checks"]["faults"]
+    assert fault["variant"] == "cluster"
+    assert "took more than 2 s while checking 2x32x16x16/8" in fault["faults"][0]
+    assert found["checks"]["ran"] == 5
+    assert "FAULT cluster: 2x32x16x16/8" in capsys.readouterr().err
+
+
+def test_wrong_numbers_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In this process, where the machine is."""
+    from tests.scripts.host_machine import HostMachine
+
+    monkeypatch.setenv("GN_FAULT", "epsilon:split")
+    row = child.measure.measure(HostMachine(naive()), TINY[0], seconds=0.01)
+    assert re.search("times the bound off", row["variants"]["split"]["fault"])
+    assert "us" not in row["variants"]["split"]
+    monkeypatch.setenv("GN_FAULT", "counters:split")
+    row = child.measure.measure(HostMachine(naive()), TINY[0], seconds=0.01, only=["split"])
+    assert row["variants"]["split"]["fault"] == "counters are not left zero"
+    assert set(row["variants"]) == {"split", "block"}  # what is selected is always timed
+    monkeypatch.setenv("GN_FAULT", "random:block")
+    row = child.measure.measure(HostMachine(naive()), TINY[0], seconds=0.01, compiled=True)
+    assert row["variants"]["block"]["fault"] == "other bits when run again"
+    assert row["compile_us"] > 0
+    assert "compile_beside_us" not in row
+
+
+class Answers:
+    """In the place of the GPU's process: every answer takes so many seconds of a clock that is not the day's."""
+
+    def __init__(self, seconds: float, losing: str = "") -> None:
+        self.now, self.seconds, self.losing, self.asked = 0.0, seconds, losing, []
+
+    def ask(self, doing: str, function: Any, *arguments: Any, limit: float) -> Any:
+        assert limit > 0
+        self.asked.append(doing)
+        if function is child.time and self.losing and self.losing not in arguments[1]["without"]:
+            raise Lost(self.losing, "crashed (SIGSEGV)")
+        self.now += min(self.seconds, limit)
+        if self.seconds > limit:
+            raise Lost("split", f"took more than {limit:g} s")
+        if function is child.check:
+            return {v: {"ran": True, "faults": [], "ratio": 0.5} for v in arguments[1]}
+        return {"us": 2.0, "copy_us": 1.0, "selected": "block", "variants": {"block": {"us": 2.0}}, "best": "block"}
+
+    def close(self) -> None:
+        pass
+
+
+def started(answers: Answers, budget: float, *asked: str) -> phases.Run:
+    found = results.begun(TINY, date="2026-11-28", command="", budget_s=budget)
+    return phases.Run(answers, Budget(budget, clock=lambda: answers.now), found, lambda: None, lambda text: None, asked)
+
+
+def test_the_budget_leaves_every_phase_its_part() -> None:
+    answers = Answers(2.0)
+    run = started(answers, 40.0, *gpu_bench.PHASES)
+    phases.check_all(run, [Check((1, c, 4), 1) for c in range(1, 31)])
+    assert len(answers.asked) == 7  # 35 % of 40 s are 14
+    assert run.results["unfinished"] == ["checks: 7 of 30 in the time given"]
+    phases.time_all(run, TINY)
+    assert len(answers.asked) == 10
+    assert all(row["us"] == 2.0 for row in run.results["cases"].values())
+    assert answers.now < 40
+
+
+def test_the_last_phase_may_take_what_is_left() -> None:
+    answers = Answers(1.0)
+    phases.check_all(started(answers, 40.0, "checks"), [Check((1, c, 4), 1) for c in range(1, 41)])
+    assert len(answers.asked) == 35  # but for the seconds that are kept for the end
+
+
+def test_a_slow_case_does_not_take_the_next_ones_time() -> None:
+    answers = Answers(9.0)
+    run = started(answers, 30.0, "times")
+    phases.time_all(run, TINY)
+    assert (len(answers.asked), answers.now) == (1, 9.0)  # the next one may take twice as long as this one
+    assert run.results["unfinished"] == ["times: 1 of 3 in the time given"]
+    for row in run.results["cases"].values():
+        row |= {"us": 1.0, "selected": "block"}
+    phases.compile_all(run, TINY)
+    assert (len(answers.asked), answers.now) == (2, 18.0)
+    assert run.results["unfinished"][1:] == ["torch.compile: 1 of 3 in the time given"]
+
+
+def test_a_process_that_never_answers_ends() -> None:
+    answers = Answers(1000.0)
+    run = started(answers, 200.0, "checks", "times")
+    phases.check_all(run, [PLAIN], ["split", "block"])
+    assert run.results["checks"]["variants"]["split"]["faulty"] == 1
+    assert run.lost["split"] == ["took more than 30 s", "took more than 30 s"][: len(run.lost["split"])]
+    phases.time_all(run, TINY[:1])
+    assert "fault" in run.results["cases"][TINY[0].key]
+    assert len(answers.asked) < 12
+
+
+@pytest.mark.parametrize("step", ["team", "eager"])
+def test_what_takes_the_process_down_while_timing_is_left_out(step: str) -> None:
+    answers = Answers(1.0, losing=step)
+    run = started(answers, 200.0, "times")
+    phases.time_all(run, TINY)
+    assert all(row["us"] == 2.0 for row in run.results["cases"].values())
+    # a variant is asked again for the next case, and given up when it did so twice; torch is asked each time
+    assert len(answers.asked) == {"team": 3 + 2, "eager": 3 + 3}[step]
+    assert list(run.distrusted()) == (["team"] if step == "team" else [])
+
+
+def test_what_no_variant_did_is_told_of_the_case() -> None:
+    answers = Answers(1.0, losing="start")
+    run = started(answers, 200.0, "times")
+    phases.time_all(run, TINY[:1])
+    assert run.results["cases"][TINY[0].key]["fault"] == "start: crashed (SIGSEGV)"
+    assert results.faults(run.results) == [f"{TINY[0].key}: start: crashed (SIGSEGV)"]
+
+
+def test_results_say_what_is_wrong_with_them(tmp_path: Path) -> None:
+    found = results.begun(TINY, date="2026-11-28", command="x", budget_s=1.0)
+    assert results.problems(found) == []
+    row = found["cases"][TINY[0].key]
+    row |= {"us": float("inf"), "selected": "block", "variants": {"block": {"error_over_bound": float("nan")}}}
+    path = tmp_path / "r.json"
+    results.write(path, found)
+    text = path.read_text()
+    assert "Infinity" not in text
+    assert "NaN" not in text
+    assert results.read(path)["cases"][TINY[0].key]["us"] is None
+    wrong = json.loads(text)
+    del wrong["date"]
+    wrong["spent_s"] = "long"
+    wrong["more"] = 1
+    wrong["checks"]["ran"] = True
+    path.write_text(json.dumps(wrong))
+    with pytest.raises(ValueError, match="date is missing; more is unknown; spent_s is 'long'"):
+        results.read(path)
+    assert "checks.ran is True" in str(results.problems(wrong))
+    moved = json.loads(text)
+    moved["cases"]["other"] = moved["cases"].pop(TINY[0].key)
+    assert results.problems(moved) == [f"cases.other is {TINY[0].key}"]
+
+
+def test_faults_and_missed_targets() -> None:
+    found = results.begun(TINY, date="", command="", budget_s=1.0)
+    assert (results.faults(found), results.missed(found)) == ([], [])
+    key = TINY[0].key
+    found["checks"]["faults"].append({"check": "c", "variant": "team", "faults": ["a", "b"]})
+    found["cases"][key] |= {"variants": {"warp": {"fault": "off"}}, "fault": "lost"}
+    found["cases"][key]["verdict"]["copy"] = "missed"
+    found["sanitizer"] = {"tools": {"memcheck": {"status": "clean"}, "racecheck": {"status": "errors", "errors": 3}}}
+    assert results.faults(found) == ["team: c: a; b", f"{key}: lost", f"warp: {key}: off", "racecheck: 3 errors"]
+    assert results.missed(found) == [f"{key}: copy"]
+
+
+def test_the_table_shows_every_time_and_what_would_have_been_better() -> None:
+    found = results.begun(TINY, date="2026-11-28", command="", budget_s=1.0, finished=True)
+    device = {"name": "NVIDIA H200", "compute_capability": "9.0", "multiprocessors": 132, "driver": "580"}
+    found |= {"device": device, "versions": {"torch": "2.13"}, "launch_us": 1.25}
+    variants = {"block": {"us": 4.0}, "team": {"us": 3.2}}
+    row = found["cases"][TINY[0].key]
+    row |= {"us": 4.0, "selected": "block", "best": "team", "variants": variants, "copy_us": 3.0}
+    row |= {"eager_us": 10.0, "eager_beside_us": 4.0, "compile_us": 6.0, "compile_beside_us": 5.0}
+    row["verdict"] = {"copy": "held", "eager": "held", "compile": "missed"}
+    head, _, titles, rule, line, _, last = markdown(found).splitlines()
+    assert head.startswith(
+        "NVIDIA H200 (compute capability 9.0, 132 multiprocessors), driver 580, torch 2.13, 2026-11-28"
+    )
+    assert [cell.strip() for cell in titles.split("|")][1:4] == ["layer", "x", "type"]
+    assert set(rule) == {"|", "-"}
+    assert len(titles) == len(rule) == len(line)
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells == [
+        *("SD1.5", "1x32x8x8", "fp16", "silu", "block", "4.0", "2", "0.75 (0.65)", "2.50", "1.20"),
+        *("team 1.25x", "missed: compile"),
+    ]
+    assert "compute-sanitizer did not run: no time. 1 of 3 shapes timed. 2 of 3 targets held" in last
+    assert "an empty kernel takes 1.2 µs" in last
+
+
+def test_the_table_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_bench.main(["--show", str(tmp_path / "missing.json")]) == 2
+    assert "cannot show" in capsys.readouterr().err
+    (tmp_path / "other.json").write_text("{}")
+    assert gpu_bench.main(["--show", str(tmp_path / "other.json")]) == 2
+    assert "cases is missing" in capsys.readouterr().err
+
+
+def test_what_is_missing_is_told_with_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert gpu_bench.main([]) == 3
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.match("gpu_bench: torch .* is built without CUDA", printed.err)
+    assert "a machine with an NVIDIA GPU" in printed.err
+
+
+def test_help_needs_no_torch() -> None:
+    script = str(ROOT / "scripts" / "gpu_bench.py")
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", script, "-h"], capture_output=True, text=True, check=True
+    )
+    assert "--budget SECONDS" in done.stdout
+    assert "torch" not in done.stderr
+
+
+def test_arguments_that_are_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "x.json")
+    given = ["--library", str(naive()), "--machine", HOST, "--out", out]
+    assert gpu_bench.main([*given, "--only", "nothing like it"]) == 2
+    assert "no case is named like nothing like it" in capsys.readouterr().err
+    assert gpu_bench.main([*given, "--variants", "warps"]) == 2
+    assert "'warps' is no variant" in capsys.readouterr().err
+    assert gpu_bench.main(["--library", "missing.so", "--machine", HOST, "--out", out]) == 2
+    assert "no such library: missing.so" in capsys.readouterr().err
+    wrong = tmp_path / "wrong.so"
+    wrong.write_text("text")
+    assert gpu_bench.main(["--library", str(wrong), "--machine", HOST, "--out", out]) == 3
+    assert "cannot load" in capsys.readouterr().err
+
+
+def test_names() -> None:
+    assert results.file_name("NVIDIA H200", "2026-11-28") == "nvidia-h200-2026-11-28.json"
+    assert results.file_name("NVIDIA GeForce RTX 4090 ", "d") == "nvidia-geforce-rtx-4090-d.json"
+    assert results.named(["nhwc"]) == (TINY[1],)
+    assert results.named(["sd1", "resnet"]) == (TINY[0], TINY[2])
+    assert results.named([]) == TINY
+
+
+def test_the_library_is_the_one_of_this_process_too() -> None:
+    assert Library(naive()).query_device().multiprocessors == 4

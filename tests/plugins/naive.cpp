@@ -90,6 +90,11 @@ extern "C" int gn_select(const gn_problem *p, const gn_device *d, int variant, g
     return suited ? GN_OK : GN_NOT_SUITED;
 }
 
+extern "C" void gn_room(const gn_problem *, const gn_device *, int64_t *workspace, int32_t *counters) {
+    *workspace = 64;
+    *counters = 2;
+}
+
 extern "C" int gn_enqueue(const gn_problem *p, const gn_choice *c, const gn_buffers *b, void *, char *message, size_t size) {
     static int calls = 0;
     ++calls;

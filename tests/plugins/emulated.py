@@ -35,6 +35,7 @@ def flags() -> tuple[str, ...]:
     )
 
 
+CUDA = "launch.cu"  # the one source that asks CUDA for something; plugins/emulator/answers.cpp stands for it
 INSTRUMENTED = "-fsanitize=thread"  # its calls are answered by plugins/emulator/instrumented.cpp
 
 
@@ -49,7 +50,8 @@ def emulator_objects() -> list[Path]:
 
 def kernel_objects(kernels: Path = KERNELS, only: Sequence[str] | None = None) -> dict[str, Path]:
     """The object of each source of plugins/kernels, or of another version of that folder, by name."""
-    sources = [p for p in sorted(kernels.iterdir()) if p.suffix in (".cu", ".cpp") and (only is None or p.name in only)]
+    found = sorted(p for p in kernels.iterdir() if p.suffix in (".cu", ".cpp") and p.name != CUDA)
+    sources = [path for path in found if only is None or path.name in only]
     reads = [*headers(EMULATOR), *headers(kernels)]
     objects = _parallel([(path, (INSTRUMENTED, "-x", "c++"), reads) for path in sources])
     return dict(zip((path.name for path in sources), objects, strict=True))

@@ -135,9 +135,16 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s
     using Stored = typename Number<dtype>::Stored;
     constexpr int kVector = Number<dtype>::kVector;
     const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.index;
+    if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
+        each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
+            const int32_t k = static_cast<int32_t>(crew.index + i * crew.size) * kVector;
+            if (i < count) vector = load_elements<dtype>(at<Stored>(tensor, s) + k);
+        });
+    } else {
 #pragma unroll
-    for (int j = 0; j < vectors; ++j) {
-        if (j < count) held[j] = load_once(from + j * crew.size);
+        for (int j = 0; j < vectors; ++j) {
+            if (j < count) held[j] = load_once(from + j * crew.size);
+        }
     }
     const int32_t e = s.extra(kVector, crew);
     extra = 0.0f;

@@ -95,7 +95,8 @@ GN_DEVICE void store(T *address, T value) {
 GN_DEVICE void let_next_start() {}
 GN_DEVICE void wait_for_previous() { emulator::wait_for_previous(); }
 
-GN_DEVICE void forget(uint32_t &) {}
+template <class T>
+GN_DEVICE void forget(T &) {}
 
 GN_DEVICE float fast_exp2(float x) { return emulator::fast_exp2(x); }
 GN_DEVICE float fast_reciprocal(float x) { return emulator::fast_reciprocal(x); }

@@ -16,7 +16,7 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
 #pragma unroll 1
     while (exchange.more()) {
         const Slice s = slice_of<dtype, false>(a, exchange.unit, exchange.rank);
-        const int count = crew.share(s.vectors, a);
+        const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
         float extra;
         load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);

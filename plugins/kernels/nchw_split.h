@@ -22,7 +22,7 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
-        const int count = crew.share(s.vectors, a);
+        const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
         load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
@@ -65,7 +65,7 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
-        const int count = crew.share(s.vectors, a);
+        const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
         load_slice<dtype>(held, extra, s, a, crew, count, tensor, residual, nullptr);

@@ -15,7 +15,7 @@ import typer
 from typer.core import TyperGroup
 
 from gn_deploy import __version__
-from gn_deploy.cli import build, demo, doctor, export, inspect, lower, matrix, parity, report
+from gn_deploy.cli import build, demo, doctor, export, inspect, lower, matrix, parity, plugin, report
 from gn_deploy.cli.base import Answer, Verb, terminal
 from gn_deploy.errors import ExitCode, GnDeployError, InputError, UnavailableError
 
@@ -31,6 +31,7 @@ VERBS: tuple[Callable[..., Answer], ...] = (
 )
 GROUPS: dict[str, tuple[str, tuple[Callable[..., Answer], ...]]] = {
     "report": ("Show a report written earlier, or what changed between two.", (report.show, report.diff)),
+    "plugin": ("Build the TensorRT plugin's library, or say what one holds.", (plugin.build, plugin.info)),
 }
 """Verbs that have verbs of their own: name -> what it is for, and those."""
 

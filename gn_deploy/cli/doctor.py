@@ -16,11 +16,12 @@ def doctor(
         typer.Option("--require", metavar="NAME", help="Exit 3 unless this runtime can run or build here; repeatable."),
     ] = None,
 ) -> Answer:
-    """Say which runtimes this machine has, what each can do here, and why not."""
+    """Say which runtimes this machine has, what each can do here, and why not; and whether the plugin is built."""
     from rich.text import Text
 
     from gn_deploy.decision import Decision
     from gn_deploy.errors import UnavailableError
+    from gn_deploy.plugin.about import found
     from gn_deploy.reports.text import table
     from gn_deploy.runtimes import doctor as probe_all
     from gn_deploy.runtimes import resolve
@@ -48,6 +49,8 @@ def doctor(
             ],
         )
     )
+    plugin = found()
+    console.print(f"\nTensorRT plugin: {plugin.told}")
     document = {
         "gn_deploy": __version__,
         "python": platform.python_version(),
@@ -61,5 +64,11 @@ def doctor(
             }
             for p in probes
         ],
+        "plugin": {
+            "accepted": plugin.about is not None,
+            "reason": plugin.told,
+            "path": str(plugin.about.path) if plugin.about else None,
+            "architectures": [f"sm_{number}" for number in plugin.about.architectures] if plugin.about else [],
+        },
     }
     return Answer(document, json=json)

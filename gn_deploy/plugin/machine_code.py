@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from heapq import heappop, heappush
+from itertools import takewhile
 
 from gn_deploy.errors import GnDeployError, UnavailableError
 from gn_deploy.plugin import toolchain
@@ -78,25 +79,32 @@ class MachineCode:
         """How many loads (LDG) or stores (STG) of global memory move ``bits`` bits at a time."""
         return sum(i.operation == operation and i.bits == bits for i in self.instructions)
 
-    def path(self, loads: int, stores: int) -> int:
-        """Instructions of the cheapest way through the code with that many 128-bit loads and stores of global memory.
+    def path(self, loads: int, stores: int, additions: int = 0) -> int:
+        """Instructions of the cheapest way through the code that does all of the work.
 
-        This is what a thread executes that has nothing special to do: a jump goes either way, as the cost asks.
-        Raises ``GnDeployError`` where there is no such way.
+        Work is: that many 128-bit loads and stores of global memory, and that many float32 additions at least before
+        the first shuffle, where statistics are taken. So nothing is left out that a thread with a full tile executes,
+        and nothing is counted that only others need. Raises ``GnDeployError`` where there is no such way.
         """
         seen = set()
-        waiting = [(0, 0, 0, 0)]
+        waiting = [(0, 0, 0, 0, 0, False)]
         while waiting:
-            cost, at, loaded, stored = state = heappop(waiting)
-            if at < 0 and (loaded, stored) == (loads, stores):
+            cost, at, loaded, stored, added, shuffled = state = heappop(waiting)
+            if at < 0 and (loaded, stored, shuffled or added >= additions) == (loads, stores, True):
                 return cost
             if at < 0 or state[1:] in seen or loaded > loads or stored > stores:
                 continue
             seen.add(state[1:])
             block = self._blocks[at]
+            added = min(additions, added + (0 if shuffled else block.additions))
+            if block.shuffles and added < additions:
+                continue
+            done = (loaded + block.loads, stored + block.stores, added, shuffled or block.shuffles)
             for follower in block.followers:
-                heappush(waiting, (cost + block.cost, follower, loaded + block.loads, stored + block.stores))
-        raise GnDeployError(f"no way through the code has {loads} loads and {stores} stores of 128 bits")
+                heappush(waiting, (cost + block.cost, follower, *done))
+        raise GnDeployError(
+            f"no way through the code has {loads} loads, {stores} stores of 128 bits, {additions} additions"
+        )
 
     @cached_property
     def _blocks(self) -> "dict[int, _Block]":
@@ -108,8 +116,14 @@ class MachineCode:
             tail = next(n for n in range(head, len(code)) if n + 1 in heads or n + 1 == len(code))
             inside, last = code[head : tail + 1], code[tail]
             followers = [*last.targets, *([-1] if last.leaves else []), *([] if last.ends else [tail + 1])]
-            loads, stores = (sum(i.bits == 128 and i.operation == name for i in inside) for name in ("LDG", "STG"))
-            blocks[head] = _Block(len(inside), loads, stores, tuple(f for f in followers if f < len(code)))
+            blocks[head] = _Block(
+                cost=len(inside),
+                loads=sum(i.bits == 128 and i.operation == "LDG" for i in inside),
+                stores=sum(i.bits == 128 and i.operation == "STG" for i in inside),
+                additions=sum(i.operation == "FADD" for i in takewhile(lambda i: i.operation != "SHFL", inside)),
+                shuffles=any(i.operation == "SHFL" for i in inside),
+                followers=tuple(f for f in followers if f < len(code)),
+            )
         return blocks
 
 
@@ -120,6 +134,9 @@ class _Block:
     cost: int
     loads: int
     stores: int
+    additions: int
+    """Before the first shuffle."""
+    shuffles: bool
     followers: tuple[int, ...]
 
 

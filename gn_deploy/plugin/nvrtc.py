@@ -13,8 +13,9 @@ from gn_deploy.plugin import toolchain
 
 PACKAGE = "nvidia-cuda-nvrtc"
 _OUT_OF_DATE = "CUDA 12 or later is needed"
-# The two headers of C that the kernels include; the compiler itself brings none.
+# The headers of C that the kernels include; the compiler brings none, and knows math.h's functions by itself.
 _STANDARD = {
+    "math.h": "#pragma once\n",
     "stddef.h": "#pragma once\n",
     "stdint.h": "#pragma once\n"
     + "".join(
@@ -76,7 +77,9 @@ def capabilities() -> tuple[int, ...]:
 
 
 def _compile(source: str, architecture: str, include: Path, options: Sequence[str]) -> Compiled:
-    given = [f"--gpu-architecture={architecture}", "--std=c++17", f"--include-path={include}", *options]
+    # functions for both sides of a launch carry no mark of the device's
+    usual = ("--std=c++17", "--device-as-default-execution-space")
+    given = [f"--gpu-architecture={architecture}", f"--include-path={include}", *usual, *options]
     program = ctypes.c_void_p()
     text, names = (_strings(list(s)) for s in (_STANDARD.values(), _STANDARD))
     _call("nvrtcCreateProgram", ctypes.byref(program), source.encode(), b"kernel.cu", len(_STANDARD), text, names)

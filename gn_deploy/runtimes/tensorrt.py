@@ -1,5 +1,6 @@
 """TensorRT 10.9 to 11, where it is installed: builds engines for the GPU of this machine and runs them."""
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from gn_deploy.errors import UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
 from gn_deploy.runtimes.cuda_driver import gpu
 from gn_deploy.runtimes.isolated import build_in_child
+from gn_deploy.runtimes.trt_plugin import for_model
 from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -47,9 +49,14 @@ class TensorRt:
         return open_model(self, trt, model, {"tf32": precision == "tf32"} | options)
 
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
-        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first."""
+        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first, by default
+        gn_deploy's own where the model has its nodes."""
         self._demand()
-        return build_in_child(self.name, model, out, time_limit, options)
+        detail = ""
+        if "plugins" not in options:
+            options["plugins"], detail = for_model(model)
+        built = build_in_child(self.name, model, out, time_limit, options)
+        return replace(built, detail=detail) if detail else built
 
     def build_here(self, model: Path, out: Path, **options: Any) -> BuildResult:
         """The same in this process, which the parser may abort."""

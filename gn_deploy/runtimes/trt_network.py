@@ -145,17 +145,23 @@ def set_compute_capabilities(trt: Any, config: Any, wanted: Sequence[str]) -> No
         config.set_compute_capability(getattr(trt.ComputeCapability, member), index)
 
 
+_LOADED: set[tuple[int, Path]] = set()  # a registry refuses what it has
+
+
 def load_plugins(trt: Any, logger: Any, plugins: Sequence[Path]) -> None:
-    """Loads plugin libraries into the registry, where the parser looks for what it does not know."""
+    """Loads plugin libraries into the registry, where the parser looks for what it does not know; each once."""
     for library in map(Path, plugins):
         if not library.is_file():
             raise InputError(f"no such plugin library: {library}")
+        if (id(trt), library.resolve()) in _LOADED:
+            continue
         heard = len(logger.messages)
         if trt.get_plugin_registry().load_library(str(library)) is None:  # never an exception
             raise InputError(
                 f"cannot load plugin library {library}: {last_error(logger, heard)}",
                 "it must export getCreators and setLoggerFinder",
             )
+        _LOADED.add((id(trt), library.resolve()))
 
 
 def kernels_of_log(messages: Iterable[str]) -> tuple[Kernel, ...]:

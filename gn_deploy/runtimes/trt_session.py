@@ -12,6 +12,7 @@ from gn_deploy.runtimes.base import Array, Runtime, RuntimeFailure, cast_feeds, 
 from gn_deploy.runtimes.cuda_driver import Device
 from gn_deploy.runtimes.handover import as_file, model_path
 from gn_deploy.runtimes.trt_network import last_error, load_plugins, recording_logger
+from gn_deploy.runtimes.trt_plugin import for_plan
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -31,14 +32,17 @@ NUMPY = {
 
 def open_model(runtime: Runtime, trt: Any, model: "ir.Model | Path", options: Mapping[str, Any]) -> "EngineSession":
     """A session on a plan; an ONNX file or ``ir.Model`` is built into a temporary plan first."""
-    plugins = options.get("plugins", ())
     path = model_path(model)
     if path is not None and path.suffix != ".onnx":
-        return EngineSession(trt, runtime.name, path.read_bytes(), plugins)  # nobody knows whether it takes TF32
+        plan = path.read_bytes()
+        plugins = options.get("plugins", for_plan(plan))
+        return EngineSession(trt, runtime.name, plan, plugins)  # nobody knows whether it takes TF32
     with TemporaryDirectory(prefix="gn-deploy-") as folder, as_file(model) as file:
-        plan = Path(folder, "model.engine")
-        runtime.build(file, plan, **options)
-        return EngineSession(trt, runtime.name, plan.read_bytes(), plugins, tf32=bool(options.get("tf32", True)))
+        engine = Path(folder, "model.engine")
+        runtime.build(file, engine, **options)
+        plan = engine.read_bytes()
+        plugins = options.get("plugins", for_plan(plan))
+        return EngineSession(trt, runtime.name, plan, plugins, tf32=bool(options.get("tf32", True)))
 
 
 class EngineSession:

@@ -42,12 +42,13 @@ void Clock::barrier() {
     fresh_.clear();
 }
 
-bool Clock::ordered(const Thread &now, int64_t block, uint32_t thread, uint32_t phase, uint64_t tick) const {
+bool Clock::ordered(const Thread &now, int64_t block, const Access &before) const {
     auto covers = [&](const std::unordered_map<int64_t, Stamp> &stamps) {
         const auto found = stamps.find(block);
         if (found == stamps.end()) return false;
         const Stamp &stamp = found->second;
-        return phase < stamp.phase || (thread == stamp.thread && tick < stamp.tick);
+        return before.phase < stamp.phase || (before.thread == stamp.thread && before.tick < stamp.tick) ||
+               (before.thread / kLanes == stamp.thread / kLanes && before.warp_phase < stamp.warp_phase);
     };
     if (covers(stamps_)) return true;
     for (const Fresh &fresh : fresh_)
@@ -68,10 +69,18 @@ void SharedByBlocks::clear() {
     tick_ = 0;
 }
 
+namespace {
+Access access_of(const Thread &thread, uint64_t tick) {
+    return {thread.index, thread.block->phase, thread.warp_phase, tick};
+}
+}  // namespace
+
 std::string SharedByBlocks::race(const Thread &thread, int64_t by, const Access &access, const char *did) {
     const Block &block = *thread.block;
-    if (by == block.index ? access.thread == thread.index || access.phase < block.phase
-                          : block.clock.ordered(thread, by, access.thread, access.phase, access.tick))
+    const bool same_warp = access.thread / kLanes == thread.index / kLanes;
+    if (by == block.index ? access.thread == thread.index || access.phase < block.phase ||
+                                (same_warp && access.warp_phase < thread.warp_phase)
+                          : block.clock.ordered(thread, by, access))
         return {};
     return "thread " + std::to_string(access.thread) + " of block " + std::to_string(by) + " " + did +
            ", and nothing orders the two";
@@ -81,34 +90,37 @@ std::string SharedByBlocks::read(const Thread &thread, uintptr_t address) {
     Word &word = words_[address];
     if (word.written)
         if (std::string found = race(thread, word.writer, word.write, "wrote"); !found.empty()) return found;
-    const Access access{thread.index, thread.block->phase, ++tick_};
+    const Access access = access_of(thread, ++tick_);
     for (Reads &reads : word.reads) {
         if (reads.block != thread.block->index) continue;
-        if (reads.last.thread != access.thread) {
-            reads.other = reads.last;
-            reads.two = true;
+        if (reads.last.thread / kLanes != access.thread / kLanes) {
+            reads.warp = reads.last;
+            reads.warps = true;
+        } else if (reads.last.thread != access.thread) {
+            reads.lane = reads.last;
+            reads.lanes = true;
         }
         reads.last = access;
         return {};
     }
-    word.reads.push_back({thread.block->index, access, {}, false});
+    word.reads.push_back({thread.block->index, access, {}, {}, false, false});
     return {};
 }
 
 std::string SharedByBlocks::write(const Thread &thread, uintptr_t address) {
     Word &word = words_[address];
-    if (word.written)
-        if (std::string found = race(thread, word.writer, word.write, "wrote"); !found.empty()) return found;
+    std::string found;
+    if (word.written) found = race(thread, word.writer, word.write, "wrote");
     for (const Reads &reads : word.reads) {
-        std::string found = race(thread, reads.block, reads.last, "read");
-        if (found.empty() && reads.two) found = race(thread, reads.block, reads.other, "read");
-        if (!found.empty()) return found;
+        if (found.empty()) found = race(thread, reads.block, reads.last, "read");
+        if (found.empty() && reads.lanes) found = race(thread, reads.block, reads.lane, "read");
+        if (found.empty() && reads.warps) found = race(thread, reads.block, reads.warp, "read");
     }
     word.written = true;
     word.writer = thread.block->index;
-    word.write = {thread.index, thread.block->phase, ++tick_};
+    word.write = access_of(thread, ++tick_);
     word.reads.clear();
-    return {};
+    return found;
 }
 
 std::string SharedByBlocks::arrive(const Thread &thread, uintptr_t counter) {
@@ -117,7 +129,7 @@ std::string SharedByBlocks::arrive(const Thread &thread, uintptr_t counter) {
     Block &block = *thread.block;
     Clock &clock = counters_[counter];
     block.clock.release(thread, clock);
-    clock.see(block.index, {thread.index, block.phase, ++tick_});
+    clock.see(block.index, {thread.index, block.phase, thread.warp_phase, ++tick_});
     block.clock.acquire(thread, clock);
     return found;
 }

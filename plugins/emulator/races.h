@@ -54,9 +54,16 @@ class SharedMemory {
     std::vector<SharedWord> words_;
 };
 
-// What one block released last: all that its threads did before their last barrier, and what the thread itself did.
+// An access to global memory, as Touch.
+struct Access {
+    uint32_t thread, phase, warp_phase;
+    uint64_t tick;
+};
+
+// What one block released last: all that its threads did before their last barrier, what those of the same warp did
+// before theirs, and what the thread itself did.
 struct Stamp {
-    uint32_t thread = 0, phase = 0;
+    uint32_t thread = 0, phase = 0, warp_phase = 0;
     uint64_t tick = 0;
 };
 
@@ -71,7 +78,7 @@ class Clock {
     void acquire(const Thread &thread, const Clock &other);
     void warp_barrier(uint32_t warp);
     void barrier();
-    bool ordered(const Thread &now, int64_t block, uint32_t thread, uint32_t phase, uint64_t tick) const;
+    bool ordered(const Thread &now, int64_t block, const Access &before) const;
     void release(const Thread &thread, Clock &into) const;
 
   private:
@@ -96,16 +103,12 @@ class SharedByBlocks {
     std::string arrived(const Thread &thread, uintptr_t counter);
 
   private:
-    struct Access {
-        uint32_t thread, phase;
-        uint64_t tick;
-    };
-    // Of one block, since the last write: the last one, and the last by another thread. Who is ordered after both is
-    // ordered after all earlier ones.
+    // Of one block, since the last write: the last one, the last by another thread of its warp, and by another warp. Who
+    // is ordered after all of them is ordered after all earlier ones.
     struct Reads {
         int64_t block;
-        Access last, other;
-        bool two;
+        Access last, lane, warp;
+        bool lanes, warps;
     };
     struct Word {
         bool written = false;

@@ -42,25 +42,21 @@ inline uint32_t to_bf16(float value) {
     return (bits & 0x7fffffff) > 0x7f800000 ? 0x7fff : (bits + 0x7fff + (bits >> 16 & 1)) >> 16;
 }
 
-// An error of at most `ulp` units in the last place, always the same for the same value.
-inline float disturbed(float value, int ulp) {
-    const uint32_t bits = bits_of(value);
-    const uint32_t size = bits & 0x7fffffff;
-    if (size < 0x00800010 || size >= 0x7f7ffff0) return value;
-    const uint32_t hash = (bits * 2654435761u) >> 16;
-    return float_of(bits + hash % (2 * ulp + 1) - ulp);
+// A float32 within `ulp` units in the last place of `exact`, seldom the nearest, always the same for the same number;
+// `exact` itself where it is a float32.
+inline float disturbed(double exact, uint32_t ulp) {
+    const float nearest = static_cast<float>(exact);
+    const float size = std::fabs(nearest);
+    if (nearest == exact || !(size > 0x1p-120f && size < 0x1p127f)) return nearest;
+    const uint32_t below = bits_of(nearest) - (size > std::fabs(exact));
+    const uint32_t hash = below * 2654435761u >> 16;
+    return float_of(below + hash % (2 * ulp) - (ulp - 1));
 }
 inline float flushed(float value) { return std::fabs(value) < 0x1p-126f ? std::copysign(0.0f, value) : value; }
 
-// ex2.approx.ftz.f32: 2 ulp; exactly 1 at 0 (PTX ISA).
-inline float fast_exp2(float x) {
-    const float y = std::exp2(flushed(x));
-    return y == 1 ? y : flushed(disturbed(y, 1));  // exp2f's own error is below 1
-}
+// ex2.approx.ftz.f32: 2 ulp (PTX ISA).
+inline float fast_exp2(float x) { return flushed(disturbed(std::exp2(static_cast<double>(flushed(x))), 2)); }
 // rcp.approx.ftz.f32: 1 ulp.
-inline float fast_reciprocal(float x) {
-    const float y = 1.0f / flushed(x);
-    return flushed(bits_of(y) & 0x007fffff ? disturbed(y, 1) : y);
-}
+inline float fast_reciprocal(float x) { return flushed(disturbed(1.0 / static_cast<double>(flushed(x)), 1)); }
 
 }  // namespace gn::emulator

@@ -55,7 +55,6 @@ struct Arguments {
                               // NHWC: not every row of every tensor begins at a multiple of 16 bytes
     float floor;              // of y: 0 for ReLU, -infinity otherwise
     Divisor by_positions;     // NCHW: min(P, kLongPositions), and kLongPositions when flat
-    Divisor by_threads;       // NCHW: of a block
     Divisor by_slabs;         // unit -> sample, slab
     Divisor by_group_channels;
     int32_t pieces;           // NHWC: floats that a thread gives to a reduction: a vector's parts that share a group

@@ -101,17 +101,29 @@ template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const Normal &normal, const Slice &s,
                           const Arguments &a, const Crew &crew, int count) {
     constexpr int kVector = Number<dtype>::kVector;
-    Bits128 *to = reinterpret_cast<Bits128 *>(at<typename Number<dtype>::Stored>(a.y, s)) + crew.index;
+    const int32_t begin = crew.first(vectors);
+    Bits128 *to = reinterpret_cast<Bits128 *>(at<typename Number<dtype>::Stored>(a.y, s)) + begin;
+    forget(to);
+    const uint32_t from = s.offset + static_cast<uint32_t>(begin) * kVector;
+    // In elements from `from` on: where this thread's vectors end, and where the line that is known does.
+    const int32_t all = (s.vectors - begin) * kVector;
+    int32_t known = 0;
+    Line line{0, 0};
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
-        if (j >= count) break;
-        const uint32_t from = s.offset + (crew.index + j * crew.size) * kVector;
-        const Line line = line_of(table[divide(from, a.by_positions)], normal.mean, normal.rstd);
+        const int32_t here = j * 32 * kVector;
+        if (here >= known) {
+            if (here >= all) break;
+            const uint32_t channel = divide(from + here, a.by_positions);
+            line = line_of(table[channel], normal.mean, normal.rstd);
+            const uint32_t next = (channel + 1) * s.period - from;
+            known = next < static_cast<uint32_t>(all) ? static_cast<int32_t>(next) : all;
+        }
         change<dtype>(held[j], [&](int, float d) {
             const float y = multiply_add(d, line.slope, line.offset);
             return epilogue == kSilu ? silu(y) : maximum(y, a.floor);
         });
-        store(to + j * crew.size, held[j]);
+        store(to + j * 32, held[j]);
     }
 }
 
@@ -126,7 +138,7 @@ GN_DEVICE void apply(Bits128 (&held)[vectors], float extra, const Affine *table,
         apply_fast<dtype, epilogue>(held, table, normal, s, a, crew, count);
     } else {
         each_in_turn(held, count, [&](int i, Bits128 &vector) {
-            const int32_t e = static_cast<int32_t>(crew.index + i * crew.size) * kVector;
+            const int32_t e = (crew.first(vectors) + i * 32) * kVector;
             apply_vector<dtype, epilogue>(vector, e, table, normal, s, a);
         });
     }

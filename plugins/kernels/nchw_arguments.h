@@ -70,7 +70,6 @@ inline void nchw_arguments(const gn_problem &p, const gn_choice &c, const gn_buf
     a.flat = flat;
     a.floor = p.activation == GN_RELU ? 0.0f : -INFINITY;
     a.by_positions = divisor_of(static_cast<uint32_t>(flat ? kLongPositions : std::min(p.positions, kLongPositions)));
-    a.by_threads = divisor_of(static_cast<uint32_t>(c.threads));
 
     const auto phase = [&](const void *pointer, int64_t bytes) {
         return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(pointer) / static_cast<uintptr_t>(bytes) %

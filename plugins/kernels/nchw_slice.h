@@ -5,12 +5,18 @@
 
 namespace gn {
 
-// Those who work on a slice: a block's threads, or a warp's.
+// Those who work on a slice: a block's threads, or a warp's. The vectors of a slice are dealt out in rows of 32, each warp
+// gets as many consecutive rows as a thread holds vectors: a thread's vectors are a constant apart.
 struct Crew {
     uint32_t index, size;
-    GN_DEVICE int share(int32_t vectors, const Arguments &a) const {
-        const uint32_t rounded = static_cast<uint32_t>(vectors) + size - 1 - index;
-        return static_cast<int>(size == 32 ? rounded / 32 : divide(rounded, a.by_threads));
+    // The first vector of this thread, of `vectors`.
+    GN_DEVICE int32_t first(int vectors) const {
+        return static_cast<int32_t>(size == 32 ? index : index / 32 * 32 * static_cast<uint32_t>(vectors) + index % 32);
+    }
+    // How many vectors of a slice it has.
+    GN_DEVICE int share(const int32_t slice, int vectors) const {
+        const int32_t rows = (slice + 31 - first(vectors)) >> 5;  // negative beyond the slice
+        return rows < 0 ? 0 : rows < vectors ? rows : vectors;
     }
 };
 
@@ -114,8 +120,8 @@ GN_DEVICE Stored *at(void *tensor, const Slice &s) {
     return static_cast<Stored *>(tensor) + s.origin;
 }
 
-// use(i, vector i) in a loop of few instructions: only the first registers are ever used, and the others move up. After
-// `vectors` rounds all are where they were.
+// use(i, vector i) for all vectors in a loop of few instructions: only the first register is ever used, and the others
+// move up. After `vectors` rounds all are where they were.
 template <int vectors, class Use>
 GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
 #pragma unroll 1
@@ -128,23 +134,24 @@ GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
     }
 }
 
-// Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked. `elsewhere`: vectors
-// of the tensor do not begin where those of x do.
+// Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked.
 template <int dtype, int vectors>
 GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s, const Arguments &a, const Crew &crew,
-                          int count, const void *tensor, const void *residual, void *sum, bool elsewhere = false) {
+                          int count, const void *tensor, const void *residual, void *sum) {
     using Stored = typename Number<dtype>::Stored;
     constexpr int kVector = Number<dtype>::kVector;
-    if (elsewhere) {
+    const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.first(vectors);
+    const int32_t rest = s.vectors - crew.first(vectors);
+    if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
-            const int32_t k = static_cast<int32_t>(crew.index + i * crew.size) * kVector;
+            const int32_t k = (crew.first(vectors) + i * 32) * kVector;
             if (i < count) vector = load_elements<dtype>(at<Stored>(tensor, s) + k);
         });
     } else {
-        const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.index;
+        forget(from);  // else every address is computed anew
 #pragma unroll
         for (int j = 0; j < vectors; ++j) {
-            if (j < count) held[j] = load_once(from + j * crew.size);
+            if (j * 32 < rest) held[j] = load_once(from + j * 32);
         }
     }
     const int32_t e = s.extra(kVector, crew);
@@ -160,27 +167,27 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s
     if (a.scattered) {
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             if (i >= count) return;
-            const int32_t k = static_cast<int32_t>(crew.index + i * crew.size) * kVector;
+            const int32_t k = (crew.first(vectors) + i * 32) * kVector;
             add<dtype>(vector, load_elements<dtype>(at<Stored>(residual, s) + k));
             if (sum) store_elements<dtype>(at<Stored>(sum, s) + k, vector);
         });
         return;
     }
     constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
-    const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.index;
-    Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.index;
+    const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
+    Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
 #pragma unroll
     for (int j = 0; j < vectors; j += kBatch) {
-        Bits128 batch[kBatch] = {};  // else these registers seem to hold something all the way round a loop of units
+        Bits128 batch[kBatch];
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
-            if (j + b < count) batch[b] = load_once(more + (j + b) * crew.size);
+            if (j + b < count) batch[b] = load_once(more + (j + b) * 32);
         }
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
             if (j + b >= count) break;
             add<dtype>(held[j + b], batch[b]);
-            if (sum) store(to + (j + b) * crew.size, held[j + b]);
+            if (sum) store(to + (j + b) * 32, held[j + b]);
         }
     }
 }

@@ -22,7 +22,7 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
-        const int count = crew.share(s.vectors, a);
+        const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
         load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
@@ -65,10 +65,10 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
-        const int count = crew.share(s.vectors, a);
+        const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
-        load_slice<dtype>(held, extra, s, a, crew, count, tensor, residual, nullptr, a.sum && a.scattered);
+        load_slice<dtype>(held, extra, s, a, crew, count, tensor, residual, nullptr);
         if (a.refill) {
             barrier();  // all have read the table of the tile before
             large = barrier_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size));

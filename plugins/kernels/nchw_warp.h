@@ -14,7 +14,7 @@ GN_DEVICE void nchw_warp(const Arguments &a) {
     const int64_t unit = static_cast<int64_t>(block()) * (threads() / 32) + warp;
     if (unit >= a.units) return;
     const Slice s = slice_of<dtype, true>(a, unit, 0);
-    const int count = crew.share(s.vectors, a);
+    const int count = crew.share(s.vectors, vectors);
     Bits128 held[vectors];
     float extra;
     load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);

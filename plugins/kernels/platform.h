@@ -148,6 +148,11 @@ GN_DEVICE void wait_for_previous() {}
 
 // The compiler may not remember what it knew of `bits`: without it nvcc keeps unpacked copies alive, and spills.
 GN_DEVICE void forget(uint32_t &bits) { asm volatile("" : "+r"(bits)); }
+GN_DEVICE void forget(int32_t &number) { asm volatile("" : "+r"(number)); }
+template <class T>
+GN_DEVICE void forget(T *&address) {
+    asm volatile("" : "+l"(address));
+}
 
 // float32 functions; errors in units in the last place (CUDA C++ Programming Guide, PTX ISA).
 GN_DEVICE float fast_exp2(float x) {  // 2

@@ -10,7 +10,7 @@ import pytest
 from tests.cli.conftest import ROOT, Ended, environment
 
 HEAVY = ("numpy", "onnx", "onnx_ir", "torch", "onnxruntime", "openvino", "tensorrt_rtx", "sklearn", "jinja2")
-VERBS = ("doctor", "inspect", "export", "lower", "build", "parity", "matrix", "demo", "report")
+VERBS = ("doctor", "inspect", "export", "lower", "build", "parity", "matrix", "demo", "report", "plugin")
 
 
 def python(code: str) -> str:

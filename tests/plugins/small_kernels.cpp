@@ -18,7 +18,7 @@ enum Bug {
     kShuffleMasks,
     kWriteBeyond,
     kWriteFarBeyond,
-    kReadUninitialized,
+    kReadBeyond,
     kOutOfBounds,
     kMisaligned,
     kWriteInput,
@@ -68,7 +68,7 @@ float block_sum(float value, float *slots, const Given &g) {
     else if (g.bug != kNoBarrier)
         barrier();
     float sum = 0;
-    for (uint32_t i = 0; i < threads() / 32 + (g.bug == kReadUninitialized); ++i) sum += slots[i];
+    for (uint32_t i = 0; i < threads() / 32 + (g.bug == kReadBeyond); ++i) sum += slots[i];
     if (g.bug != kNoSecondBarrier) barrier();
     return sum;
 }
@@ -178,7 +178,7 @@ extern "C" const char *small_kernel(int which, int bug, const float *x, float *y
     using gn::emulator::launch;
     using gn::emulator::Shape;
     const Given given{x, y, workspace, counters, elements, units, slices, bug};
-    const uint32_t bytes = threads / 32 * 4;
+    const uint32_t bytes = threads / 32 * 4;  // a slot for each warp
     const char *error = nullptr;
     if (which == 0) error = launch(Shape{"centre", units, threads, bytes, 1, false}, centre, given);
     if (which == 1)

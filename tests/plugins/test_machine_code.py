@@ -109,3 +109,33 @@ def test_without_the_package_the_reason_and_the_cure_are_told(monkeypatch: pytes
     monkeypatch.setattr(machine_code.toolchain, "tool", lambda name: None)
     with pytest.raises(UnavailableError, match=r"no CUDA disassembler.*pip install nvidia-cuda-nvdisasm"):
         machine_code.nvdisasm()
+
+
+REDUCING = """
+#include "platform.h"
+extern "C" __global__ void reduce(const gn::Bits128 *x, int count, gn::Bits128 *y) {
+    gn::Bits128 v[TILE];
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < TILE; ++i) v[i] = gn::load_once(x + gn::thread() + i * 512);
+#pragma unroll
+    for (int i = 0; i < TILE; ++i) {
+        if (i >= count) break;
+        for (int j = 0; j < 4; ++j) sum += gn::as_float(v[i].word[j]);
+    }
+    for (int mask = 16; mask; mask >>= 1) sum += gn::shuffle_xor(sum, mask);
+#pragma unroll
+    for (int i = 0; i < TILE; ++i) {
+        v[i].word[0] = gn::as_bits(sum);
+        gn::store(y + gn::thread() + i * 512, v[i]);
+    }
+}
+"""
+
+
+def test_no_work_before_the_first_shuffle_is_left_out() -> None:
+    code = built(REDUCING, 90, "-DTILE=8")
+    shortest, all_of_it = code.path(8, 8), code.path(8, 8, additions=8 * 4)
+    assert all_of_it - shortest >= 7 * 4, "a jump over most sums is cheaper, but not all of the work"
+    with pytest.raises(GnDeployError, match="33 additions"):
+        code.path(8, 8, additions=8 * 4 + 1)

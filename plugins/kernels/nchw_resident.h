@@ -11,10 +11,11 @@ template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nchw_resident(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
     Partial *slots = reinterpret_cast<Partial *>(shared());
-    const Crew crew{thread(), threads()};
     Exchange exchange(a);
 #pragma unroll 1
     while (exchange.more()) {
+        Crew crew{thread(), threads()};
+        forget(crew.index), forget(crew.size);  // else offsets of all vectors are kept from unit to unit, in registers
         const Slice s = slice_of<dtype, false>(a, exchange.unit, exchange.rank);
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];

@@ -120,8 +120,8 @@ GN_DEVICE Stored *at(void *tensor, const Slice &s) {
     return static_cast<Stored *>(tensor) + s.origin;
 }
 
-// use(i, vector i) for all vectors in a loop of few instructions: only the first register is ever used, and the others
-// move up. After `vectors` rounds all are where they were.
+// use(i, vector i) in a loop of few instructions: only the first registers are ever used, and the others move up. After
+// `vectors` rounds all are where they were.
 template <int vectors, class Use>
 GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
 #pragma unroll 1
@@ -178,7 +178,7 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s
     Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
 #pragma unroll
     for (int j = 0; j < vectors; j += kBatch) {
-        Bits128 batch[kBatch];
+        Bits128 batch[kBatch] = {};  // else these registers seem to hold something all the way round a loop of units
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
             if (j + b < count) batch[b] = load_once(more + (j + b) * 32);

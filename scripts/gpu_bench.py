@@ -4,6 +4,7 @@
     python scripts/gpu_bench.py --library libgn_deploy_plugin.so --out /tmp/bench.json
     python scripts/gpu_bench.py --only SDXL nhwc --phases times
     python scripts/gpu_bench.py --show plugins/results/FILE.json  only the table
+    python scripts/gpu_bench.py --show plugins/results/FILE.json --into plugins/README.md
 
 Needs an NVIDIA GPU, its driver, torch with CUDA, numpy and ml_dtypes; nvcc (or PyPI's compiler packages) unless a
 library is given. No TensorRT, no onnx. A library built elsewhere serves as well and saves up to 3 minutes:
@@ -38,7 +39,7 @@ MACHINE = "scripts.gpu.machine:CudaMachine"
 def main(arguments: list[str], clock: Callable[[], float] = time.monotonic) -> int:
     asked = parser().parse_args(arguments)
     try:
-        return show(asked.show) if asked.show else bench(asked, arguments, clock)
+        return show(asked.show, asked.into) if asked.show else bench(asked, arguments, clock)
     except GnDeployError as error:
         print(f"gpu_bench: {error}", file=sys.stderr)
         return int(error.exit_code)
@@ -56,18 +57,26 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--seconds", type=float, default=1.0, help="of replays for each case (default 1)")
     made.add_argument("--checks", type=int, metavar="N", help="only the first N")
     made.add_argument("--show", type=Path, metavar="FILE.json", help="only print the table of a result file")
+    made.add_argument("--into", type=Path, metavar="FILE.md", help="with --show: write it between the file's markers")
     made.add_argument("--machine", default=MACHINE, metavar="MODULE:CLASS", help=argparse.SUPPRESS)  # for the tests
     return made
 
 
-def show(path: Path) -> int:
+def show(path: Path, page: Path | None) -> int:
+    from gn_deploy.graph.atomic import atomic
     from scripts.gpu.results import read
-    from scripts.gpu.table import markdown
+    from scripts.gpu.table import markdown, quoted
 
     try:
-        print(markdown(read(path)))
+        found = read(path)
+        if page is None:
+            print(markdown(found))
+            return ExitCode.OK
+        text = quoted(page.read_text(), f"results/{path.name}", found)
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot show {path}: {error}") from None
+        raise InputError(f"cannot show {path}{f' in {page}' if page else ''}: {error}") from None
+    with atomic(page) as (file,):
+        file.write(text.encode())
     return ExitCode.OK
 
 

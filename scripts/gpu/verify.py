@@ -1,6 +1,7 @@
 """Whole tensors of any size against float64 on the device, where NumPy would take minutes."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from gn_deploy.parity.tolerance import LIPSCHITZ
@@ -14,8 +15,8 @@ GATE = 4.0  # u |y|: exp to 2 ulp, one addition, one division (parity/tolerance.
 MODULATED = 4.0  # u (|w z| + |b|): 1 + s, two products, one sum, in float32
 
 
-def error_over_bound(case: Case, operands: Operands, i: int, torch: Any) -> float:
-    """The worst of slot ``i``, infinite for NaN or a sum that is not x + residual rounded.
+def error_over_bound(case: Case, operands: Operands, i: int, torch: Any, samples: Sequence[int] | None = None) -> float:
+    """The worst of slot ``i``, infinite for NaN or a sum that is not x + residual rounded; of all samples, or of some.
 
     The bound is that of gn_deploy.parity.tolerance without its replayed sums, which serve data worse than these.
     """
@@ -27,7 +28,7 @@ def error_over_bound(case: Case, operands: Operands, i: int, torch: Any) -> floa
     worst, y = 0.0, operands.y(i)
     channels = case.shape[1] // case.groups
     step = max(AT_ONCE // (channels * case.positions), 1)  # groups
-    for sample in range(case.shape[0]):
+    for sample in range(case.shape[0]) if samples is None else samples:
         for first in range(0, case.groups, step):
             part = slice(first * channels, min(first + step, case.groups) * channels)
             modulation = [m[sample, part] for m in operands.modulation]

@@ -16,10 +16,11 @@ from scripts.gpu.budget import Budget
 from scripts.gpu.cases import Case
 from scripts.gpu.sample import PLAIN, Check
 from scripts.gpu.supervise import Lost
-from scripts.gpu.table import markdown
+from scripts.gpu.table import markdown, quoted
 from tests.plugins.compiled import ROOT
 from tests.scripts.naive import naive
 
+RESULTS = ROOT / "plugins" / "results"
 HOST = "tests.scripts.host_machine:HostMachine"
 TINY = (
     Case("SD1.5", (1, 32, 8, 8)),
@@ -289,6 +290,36 @@ def test_the_table_of_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "cases is missing" in capsys.readouterr().err
 
 
+def test_the_table_in_a_page(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = results.begun(TINY, date="2026-11-28", command="", budget_s=1.0)
+    device = {"name": "NVIDIA H200", "compute_capability": "9.0", "multiprocessors": 132, "driver": "580"}
+    file, page = tmp_path / "r.json", tmp_path / "README.md"
+    results.write(file, found | {"device": device, "versions": {"torch": "2.13"}})
+    page.write_text("# a\n<!-- results/r.json -->\nold\n<!-- end of results/r.json -->\nb\n")
+    assert gpu_bench.main(["--show", str(file), "--into", str(page)]) == 0
+    lines = page.read_text().splitlines()
+    assert lines[:2] == ["# a", "<!-- results/r.json -->"]
+    assert lines[-2:] == ["<!-- end of results/r.json -->", "b"]
+    assert "old" not in lines
+    assert "\n".join(lines[2:-2]) == markdown(results.read(file))
+    page.write_text("nothing")
+    assert gpu_bench.main(["--show", str(file), "--into", str(page)]) == 2
+    assert "has no lines <!-- results/r.json -->" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", [None, *sorted(RESULTS.glob("*.json"))], ids=lambda file: file and file.name)
+def test_what_was_measured_is_quoted_as_it_is(file: Path | None) -> None:
+    """The tables in plugins/README.md are those of the files in plugins/results, and of nothing else."""
+    page = (RESULTS.parent / "README.md").read_text()
+    if file is None:
+        quoted_files = set(re.findall(r"<!-- results/(\S+\.json) -->", page))
+        assert quoted_files <= {path.name for path in RESULTS.glob("*.json")}
+        return
+    assert file.name == results.file_name(results.read(file)["device"]["name"], results.read(file)["date"])
+    if f"<!-- results/{file.name} -->" in page:
+        assert quoted(page, f"results/{file.name}", results.read(file)) == page
+
+
 def test_what_is_missing_is_told_with_exit_code_3(capsys: pytest.CaptureFixture[str]) -> None:
     assert gpu_bench.main([]) == 3
     printed = capsys.readouterr()
@@ -319,6 +350,14 @@ def test_arguments_that_are_wrong(tmp_path: Path, capsys: pytest.CaptureFixture[
     wrong.write_text("text")
     assert gpu_bench.main(["--library", str(wrong), "--machine", HOST, "--out", out]) == 3
     assert "cannot load" in capsys.readouterr().err
+
+
+def test_commands_that_are_written_down_can_be_typed() -> None:
+    texts = [(RESULTS / "README.md").read_text(), gpu_bench.__doc__ or ""]
+    lines = [line for text in texts for line in re.findall("python scripts/gpu_bench.py.*", text)]
+    assert len(lines) >= 7
+    for line in lines:  # what a command does stands two spaces behind it
+        assert gpu_bench.parser().parse_args(re.split(" {2,}", line)[0].split()[2:])
 
 
 def test_names() -> None:

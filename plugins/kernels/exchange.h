@@ -121,15 +121,17 @@ struct Team {
         return any;
     }
     GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
+        // Of a whole slab: the last one of a sample may have fewer, and teams at it would meet the slots of others.
+        const int room = 1 + static_cast<int>(divide(static_cast<uint32_t>(arguments.slab) - 1, arguments.by_group_channels));
         barrier();
         for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) {
-            store_partial(slot(rank, i, count), own[i]);
+            store_partial(slot(rank, i, room), own[i]);
         }
         barrier();
         if (thread() == 0) meet();
         barrier();
         for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) {
-            const Partial p = combine_warp<true>(collect<true>(i, count));
+            const Partial p = combine_warp<true>(collect<true>(i, room));
             if (thread() % 32 == 0) united[i] = p;
         }
         barrier();
@@ -143,9 +145,9 @@ struct Team {
     }
 
    private:
-    GN_DEVICE Partial *slot(uint32_t of, int i, int count) const {
+    GN_DEVICE Partial *slot(uint32_t of, int i, int room) const {
         const uint32_t size = static_cast<uint32_t>(arguments.slices);
-        return reinterpret_cast<Partial *>(arguments.partials) + ((team * 2 + parity()) * size + of) * count + i;
+        return reinterpret_cast<Partial *>(arguments.partials) + ((team * 2 + parity()) * size + of) * room + i;
     }
     GN_DEVICE void meet() const {
         uint32_t *counter = arguments.counters + team * kCounterStride;
@@ -155,13 +157,13 @@ struct Team {
     }
     // Lane l's share of the team: consecutive ranks, so that the order of ranks is kept.
     template <bool pivoted>
-    GN_DEVICE Partial collect(int i, int count) const {
+    GN_DEVICE Partial collect(int i, int room) const {
         const int size = arguments.slices, share = (size + 31) / 32, lane = static_cast<int>(thread() % 32);
         Partial p{0, 0, 0, 0};
         for (int k = 0; k < share; ++k) {
             const int of = lane * share + k;
             if (of >= size) break;
-            p = combine(p, load_partial<pivoted>(slot(static_cast<uint32_t>(of), i, count)));
+            p = combine(p, load_partial<pivoted>(slot(static_cast<uint32_t>(of), i, room)));
         }
         return p;
     }

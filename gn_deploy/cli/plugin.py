@@ -91,7 +91,7 @@ def info(
     rows = [
         (
             "gn_deploy",
-            found.version + ("" if found.current else f", {OUTDATED}"),
+            found.version + (f", {OUTDATED}" if found.outdated else ""),
         ),
         ("code for", found.built_for),
         ("compiler", found.compiler),
@@ -112,7 +112,7 @@ def _document(found: "About") -> dict[str, Any]:
     return {
         "path": str(found.path),
         "gn_deploy": found.version,
-        "current": found.current,
+        "outdated": found.outdated,
         "architectures": [f"sm_{number}" for number in found.architectures],
         "ptx": [f"compute_{number}" for number in found.ptx],
         "compiler": found.compiler,

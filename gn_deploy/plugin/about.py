@@ -44,9 +44,9 @@ class About:
     exports: tuple[str, ...]
 
     @property
-    def current(self) -> bool:
-        """Whether it was built from the sources that are here."""
-        return self.sources == sources_digest()
+    def outdated(self) -> bool:
+        """Whether it was built from other sources than those that are here. CMake does not tell from which it built."""
+        return self.sources not in ("unknown", sources_digest())
 
     @property
     def built_for(self) -> str:
@@ -103,4 +103,4 @@ def found() -> Found:
         here = about(path)
     except InputError as error:
         return Found(None, error.message)
-    return Found(here, f"built for {here.built_for}" + ("" if here.current else f", {OUTDATED}"))
+    return Found(here, f"built for {here.built_for}" + (f", {OUTDATED}" if here.outdated else ""))

@@ -135,11 +135,13 @@ def _command(tools: Toolchain, source: Path, wanted: Sequence[int], include: Pat
     if source.suffix == ".cu":
         code = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in wanted]
         code.append(f"-gencode=arch=compute_{wanted[-1]},code=compute_{wanted[-1]}")
-        host = ["-ccbin", str(tools.host), "-Xcompiler=-fPIC,-fvisibility=hidden"]
+        host = ["-ccbin", str(tools.host), "-Xcompiler=-fPIC"]
         return [str(tools.nvcc), *flags, *code, *host]
-    command = [str(tools.host), *flags, "-fPIC", "-fvisibility=hidden", "-isystem", str(tools.toolkit / "include")]
-    if source.parent.name == "tensorrt" and include is not None:
-        command += ["-isystem", str(include)]
+    command = [str(tools.host), *flags, "-fPIC", "-isystem", str(tools.toolkit / "include")]
+    if source.parent.name == "tensorrt":
+        command.append("-fvisibility=hidden")  # the functions of gn.h stay visible: exports.map lets them out
+        if include is not None:
+            command += ["-isystem", str(include)]
     if source.name == "about.cpp":
         facts = {"GN_DEPLOY_VERSION": version, "GN_SOURCES": sources_digest(), "GN_COMPILER": tools.text}
         command += [f'-D{name}="{value}"' for name, value in facts.items()]
@@ -172,6 +174,7 @@ def _link(tools: Toolchain, objects: Sequence[Path], path: Path) -> None:
     with TemporaryDirectory(prefix="gn-deploy-") as folder:
         made = Path(folder, path.name)
         options = ["-shared", "-s", f"-Wl,--version-script={exports}", "-Wl,--no-undefined", "-Wl,--as-needed"]
+        options.append("-Wl,-Bsymbolic")  # another build of it in the same process keeps to itself
         libraries = [str(runtime), "-ldl", "-lrt", "-lpthread"]
         _run([str(tools.host), *options, *map(str, objects), *libraries, "-o", str(made)], path.name)
         with atomic(path) as (file,):

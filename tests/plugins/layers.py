@@ -22,7 +22,7 @@ NUMPY = {
 }
 PADDING = {Format.HWC: 1, Format.DHWC: 1, Format.HWC8: 8, Format.DHWC8: 8, Format.HWC16: 16}
 """Channels are padded to a multiple of this."""
-GARBAGE = 0x7F  # every byte of padding: a NaN in bfloat16, 3.4e38 in float32 and half a NaN in float16
+GARBAGE = 0xFF  # every byte of padding: a NaN in float32, float16 and bfloat16
 
 
 @dataclass(frozen=True)

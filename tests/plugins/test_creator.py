@@ -1,5 +1,6 @@
 """The plugin's creators: their names, what they refuse and why, and what an engine keeps of a layer."""
 
+import ctypes
 import math
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from gn_deploy.plugin.node import ATTRIBUTES, DOMAIN, OPS, VERSION
 from tests.plugins.layers import Layer
-from tests.plugins.vtable import GET_INTERFACE_INFO, FieldType, InterfaceInfo, call, collection, field
+from tests.plugins.vtable import GET_INTERFACE_INFO, SIZES, FieldType, InterfaceInfo, call, collection, field
 
 FULL = {
     "num_groups": 4,
@@ -21,6 +22,11 @@ FULL = {
     "output_type": "int8",
     "output_scale": 0.1,
 }
+
+
+def test_structs_have_the_sizes_of_nvidias() -> None:
+    """abi.h asserts the same of its own."""
+    assert {kind: ctypes.sizeof(kind) for kind in SIZES} == SIZES
 
 
 def test_the_library_offers_the_nodes_that_the_graph_writes(host) -> None:

@@ -2,9 +2,9 @@
 #include <math.h>
 #include <stdint.h>
 
+#include "fill.h"
 #include "launch.h"
 #include "message.h"
-#include "units.h"
 
 using namespace gn;
 
@@ -41,54 +41,6 @@ std::string wrong(const gn_problem &p, const gn_choice &c, const gn_buffers &b) 
     return "";
 }
 
-Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_buffers &b) {
-    const Units u = units_of(p);
-    const int size = element_bytes(p.dtype);
-    const uint32_t lanes = static_cast<uint32_t>(kVectorBytes / size);
-    const bool rows = p.layout == GN_NHWC;
-    Arguments a{};
-    a.x = b.x;
-    a.residual = p.has_residual ? b.residual : nullptr;
-    a.scale = p.has_affine & 1 ? b.scale : nullptr;
-    a.bias = p.has_affine & 2 ? b.bias : nullptr;
-    a.modulation_scale = p.has_modulation & 1 ? b.modulation_scale : nullptr;
-    a.modulation_shift = p.has_modulation & 2 ? b.modulation_shift : nullptr;
-    a.y = b.y;
-    a.sum = p.has_sum ? b.sum : nullptr;
-    a.partials = static_cast<float *>(b.workspace);
-    a.counters = b.counters;
-
-    a.positions = p.positions;
-    a.pitch = p.pitch;
-    a.output_pitch = p.output_dtype == p.dtype ? p.pitch : p.output_pitch;
-    a.units = u.count;
-    a.channels = static_cast<int32_t>(p.channels), a.groups = p.groups;
-    a.group_channels = static_cast<int32_t>(p.channels / p.groups);
-    a.slices = c.slices;
-    a.slab = static_cast<int32_t>(u.slab), a.slabs = static_cast<int32_t>(u.slabs);
-    a.columns = static_cast<int32_t>(u.columns), a.column_slices = static_cast<int32_t>(u.column_slices);
-
-    a.epsilon = p.epsilon;
-    a.output_scale = p.output_scale;
-    a.output_dtype = p.output_dtype;
-    a.activation = p.activation;
-    a.parameter_f32 = p.parameter_dtype == GN_F32 && p.dtype != GN_F32;
-
-    nchw_arguments(p, c, b, a);
-    if (rows && (a.phase || a.pitch % lanes || a.output_pitch % lanes)) a.scattered = 1;
-
-    a.rows = ceil_div(u.steps, c.slices / u.column_slices);
-    a.pieces = static_cast<int32_t>(u.pieces);
-    a.by_slabs = divisor_of(static_cast<uint32_t>(u.slabs));
-    a.by_group_channels = divisor_of(static_cast<uint32_t>(a.group_channels));
-    a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));
-    a.by_rows = divisor_of(static_cast<uint32_t>(c.threads / u.columns));
-    const int64_t row = u.columns * u.pieces, lanes_of_group = u.pieces * a.group_channels / lanes;
-    a.by_group_pieces = divisor_of(static_cast<uint32_t>(u.groups == 1 ? row : lanes_of_group));
-    a.by_column_slices = divisor_of(static_cast<uint32_t>(u.column_slices));
-    return a;
-}
-
 template <int dtype>
 Kernel find(const gn_problem &p, const gn_choice &c, Epilogue epilogue, Pass pass) {
     const gn_variant variant = static_cast<gn_variant>(c.variant);
@@ -99,9 +51,7 @@ Kernel find(const gn_problem &p, const gn_choice &c, Epilogue epilogue, Pass pas
 }
 
 Kernel kernel_of(const gn_problem &p, const gn_choice &c, Pass pass) {
-    Epilogue epilogue = kAny;
-    if (p.output_dtype == p.dtype && p.activation == GN_NONE) epilogue = kPlain;
-    if (p.output_dtype == p.dtype && p.activation == GN_SILU) epilogue = kSilu;
+    const Epilogue epilogue = epilogue_of(p);
     if (p.dtype == GN_F32) return find<GN_F32>(p, c, epilogue, pass);
     return p.dtype == GN_F16 ? find<GN_F16>(p, c, epilogue, pass) : find<GN_BF16>(p, c, epilogue, pass);
 }

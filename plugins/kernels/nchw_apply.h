@@ -3,6 +3,7 @@
 #include "activation.h"
 #include "dispatch.h"
 #include "nchw_slice.h"
+#include "statistics.h"
 
 namespace gn {
 

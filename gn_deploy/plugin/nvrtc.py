@@ -13,15 +13,32 @@ from gn_deploy.plugin import toolchain
 
 PACKAGE = "nvidia-cuda-nvrtc"
 _OUT_OF_DATE = "CUDA 12 or later is needed"
-# The headers of C that the kernels include; the compiler brings none, and knows math.h's functions by itself.
+# The headers of C and C++ that the kernels include, as far as they use them: the compiler brings none.
 _STANDARD = {
-    "math.h": "#pragma once\n",
+    "math.h": "#pragma once\n#define INFINITY __int_as_float(0x7f800000)\n",  # its functions are known without
     "stddef.h": "#pragma once\n",
-    "stdint.h": "#pragma once\n"
+    "stdint.h": "#pragma once\ntypedef unsigned long long uintptr_t;\n"
     + "".join(
         f"typedef signed {kind} int{bits}_t;\ntypedef unsigned {kind} uint{bits}_t;\n"
         for bits, kind in ((8, "char"), (16, "short"), (32, "int"), (64, "long long"))
     ),
+    "algorithm": """#pragma once
+namespace std {
+template <class T> constexpr T min(T a, T b) { return b < a ? b : a; }
+template <class T> constexpr T max(T a, T b) { return a < b ? b : a; }
+template <class T> constexpr T min(initializer_list<T> all) {
+    T least = *all.begin();
+    for (T each : all) least = min<T>(least, each);
+    return least;
+}
+}
+""",
+    "numeric": """#pragma once
+namespace std {
+template <class T> constexpr T gcd(T a, T b) { return b == 0 ? a : gcd<T>(b, a % b); }
+template <class T> constexpr T lcm(T a, T b) { return a / gcd<T>(a, b) * b; }
+}
+""",
 }
 
 

@@ -191,6 +191,6 @@ def _instructions(listing: str) -> Iterator[Instruction]:
         else:
             lines.append(match)
     for line in lines:
-        jump = line["opcode"].split(".")[0] in ("BRA", "JMP", "BRX")
+        jump = line["opcode"].partition(".")[0] in ("BRA", "JMP", "BRX", "CALL")  # a CALL need not return
         targets = tuple(labels[t] for t in _TARGET.findall(line["operands"])) if jump else ()
         yield Instruction(line["opcode"], line["operands"].strip(), bool(line["guard"]), targets)

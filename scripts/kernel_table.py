@@ -1,0 +1,146 @@
+"""Writes the table of compiled kernels into plugins/README.md: registers, spills, widths, instructions of each."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from gn_deploy.plugin import nvrtc
+from gn_deploy.plugin.machine_code import MachineCode, read
+from gn_deploy.plugin.nvrtc import Compiled
+
+PLUGINS = Path(__file__).parents[1] / "plugins"
+KERNELS, README = PLUGINS / "kernels", PLUGINS / "README.md"
+BEGIN, END = "<!-- compiled kernels -->", "<!-- end of compiled kernels -->"
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+FIRST_WITH_CLUSTERS = 90
+LANES = {"F16": 8, "BF16": 8, "F32": 4}
+"""Elements of a 128-bit vector."""
+ADDITIONS = {"F16": 2, "BF16": 2, "F32": 3}
+"""Of an element before the first shuffle: the sum, the distance from the mean, and from the pivot first in float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """One instance of a kernel template of plugins/kernels.
+
+    1. ``template`` is its C++ with {vectors} to be filled in; ``tiles`` what it is compiled with, the hot one last.
+    2. ``reads``, ``writes``: 128-bit loads and stores of a vector of x, in the part that all threads execute.
+    """
+
+    name: str
+    header: str
+    template: str
+    dtype: str
+    tiles: tuple[int, ...]
+    statistics: bool = True
+    writes: int = 1
+    team: bool = False
+    cluster: bool = False
+
+    def source(self, vectors: int) -> str:
+        instance = self.template.format(vectors=vectors)
+        return f'#include "{self.header}"\ntemplate __global__ void gn::{instance}(GN_PARAMETER gn::Arguments);\n'
+
+    def instructions(self, code: MachineCode, vectors: int) -> int:
+        """Of a thread with a full tile that has nothing special to do, and no residual."""
+        elements = vectors * LANES[self.dtype]
+        additions = elements * ADDITIONS[self.dtype] if self.statistics else 0
+        return code.path(vectors, vectors * self.writes, additions)
+
+
+def _resident(layout: str, exchange: str, dtype: str, epilogue: str = "kSilu") -> Kernel:
+    return Kernel(
+        f"{layout} {'team' if exchange == 'Team' else 'block, cluster'}",
+        f"{layout.lower()}_resident.h",
+        f"{layout.lower()}_resident_kernel<gn::{exchange}, GN_{dtype}, gn::{epilogue}, {{vectors}}>",
+        dtype,
+        (5, 10),
+        team=exchange == "Team",
+        cluster=exchange == "Cluster",
+    )
+
+
+HOT = (
+    *(_resident("NCHW", "Cluster", dtype) for dtype in LANES),
+    _resident("NCHW", "Team", "F16"),
+    _resident("NCHW", "Team", "F32"),
+    Kernel("NCHW warp", "nchw_warp.h", "nchw_warp_kernel<GN_F16, gn::kSilu, {vectors}>", "F16", (4, 8)),
+    Kernel("NCHW split, 1st", "nchw_split.h", "nchw_statistics_kernel<GN_F16>", "F16", (5,), writes=0),
+    Kernel("NCHW split, 2nd", "nchw_split.h", "nchw_apply_kernel<GN_F16, gn::kSilu>", "F16", (5,), statistics=False),
+)
+"""SiLU each: two special functions an element, the most of what is common."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A kernel on an architecture; numbers are of the largest tile."""
+
+    code: MachineCode
+    whole: float
+    """Instructions of the kernel for each element."""
+    slope: float | None
+    """More instructions for each more element, from the smaller tile to the larger; None where there is one tile."""
+
+
+def measure(kernel: Kernel, capability: int, build: Callable[[str, int], Compiled]) -> Measured:
+    codes = [(vectors, read(build(kernel.source(vectors), capability))) for vectors in kernel.tiles]
+    lanes = LANES[kernel.dtype]
+    counts = [kernel.instructions(code, vectors) for vectors, code in codes]
+    largest = kernel.tiles[-1]
+    more = (largest - kernel.tiles[0]) * lanes
+    return Measured(codes[-1][1], counts[-1] / (largest * lanes), (counts[-1] - counts[0]) / more if more else None)
+
+
+def build(source: str, capability: int) -> Compiled:
+    return nvrtc.compile_cubin(source, capability, KERNELS)
+
+
+def table() -> str:
+    major, minor = nvrtc.version()
+    header = ["kernel, SiLU", "x", "sm", "registers", "stack", "spills", "loads", "stores", "instructions", "size"]
+    rows = [header]
+    for kernel in HOT:
+        for capability in ARCHITECTURES:
+            found = measure(kernel, capability, build)
+            code = found.code
+            slope = "" if found.slope is None else f"{found.slope:.1f} / "
+            rows.append(
+                [
+                    f"{kernel.name}, {kernel.tiles[-1]} vectors",
+                    kernel.dtype.lower(),
+                    str(capability),
+                    *(str(n) for n in (code.registers, code.stack, code.spills)),
+                    _widths(code, "LDG"),
+                    _widths(code, "STG"),
+                    f"{slope}{found.whole:.1f}",
+                    f"{code.size / 1024:.0f} KB",
+                ]
+            )
+    return f"Compiled by NVRTC {major}.{minor}.\n\n" + markdown(rows)
+
+
+def _widths(code: MachineCode, operation: str) -> str:
+    """ "20 of 128, 14 of 16 bits": how many instructions, widest first."""
+    counts = [(bits, code.accesses(operation, bits)) for bits in (128, 64, 32, 16, 8)]
+    return ", ".join(f"{count} x {bits}" for bits, count in counts if count) or "-"
+
+
+def markdown(rows: list[list[str]]) -> str:
+    lines = [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
+
+
+def main(arguments: list[str]) -> int:
+    text = README.read_text()
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    wanted = f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    if "--check" in arguments:
+        return int(text != wanted)
+    README.write_text(wanted)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -33,8 +33,9 @@ class Budget:
         """Seconds that one request may take."""
         return min(most, self.left)
 
-    def until(self, share: float) -> "Budget":
-        """A part that ends when ``share`` of the whole is spent, so that what comes after has its time as well."""
-        part = Budget(self.seconds * share, 0.0, self.clock)
+    def until(self, share: float, since: float = 0.0) -> "Budget":
+        """A part that ends when ``share`` of what there was after ``since`` seconds is spent, so that what comes after
+        it has its time as well."""
+        part = Budget(since + (self.seconds - since) * share, 0.0, self.clock)
         part.begun = self.begun
         return part

@@ -40,10 +40,12 @@ class CudaMachine:
         self._properties = torch.cuda.get_device_properties(0)
         self._clock = Clock(str(getattr(self._properties, "uuid", "")))
         self._copies = _module()
+        self._memory: DriverMemory | None = None
 
     def memory(self) -> Memory:
-        """For the checks."""
-        return DriverMemory()
+        """For the checks; one, as each has a stream."""
+        self._memory = self._memory or DriverMemory()
+        return self._memory
 
     def stream(self) -> int | None:
         return int(self._torch.cuda.current_stream().cuda_stream)
@@ -65,9 +67,13 @@ class CudaMachine:
                 launch()
         torch.cuda.synchronize()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):
-            for launch in launches:
-                launch()
+        with torch.cuda.stream(stream):  # torch.cuda.graph would empty torch's cache first, which takes its time
+            graph.capture_begin()
+            try:
+                for launch in launches:
+                    launch()
+            finally:
+                graph.capture_end()
         graph.replay()
         torch.cuda.synchronize()
         return graph.replay
@@ -123,7 +129,7 @@ class CudaMachine:
                 "driver": driver_version(),
             },
             "versions": {
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "cuda of torch": torch.version.cuda,
                 "triton": _installed("triton"),
                 "python": platform.python_version(),

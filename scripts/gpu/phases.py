@@ -16,8 +16,13 @@ CHECK_LIMIT = 30.0  # seconds for one check on all variants: the largest takes t
 CASE_LIMIT = 45.0  # seconds for one case without torch.compile
 COMPILE_LIMIT = 120.0  # autotuning of a shape that is split in three kernels takes tens of seconds
 SHARES = {"checks": 0.35, "times": 0.75, "sanitizer": 0.9, "compile": 1.0}
-"""Of the whole time, building included, what is spent when a phase must end to leave the next ones theirs."""
+"""Of the time after building, what is spent when a phase must end to leave the next ones theirs."""
 PATIENCE = 2  # times a variant may take its process down before it is not asked again
+
+
+class OutOfTime(Exception):  # noqa: N818 -- the end of a phase, not a mistake
+    """The budget ended in the middle of an answer, which is nobody's fault."""
+
 
 Write = Callable[[], None]
 Tell = Callable[[str], None]
@@ -36,13 +41,18 @@ class Run:
     """Those that were asked for."""
     seconds: float = SECONDS
     """Of replays for one case."""
+    since: float = field(init=False)
+    """Seconds that were spent before: on building."""
     lost: dict[str, list[str]] = field(default_factory=dict)
     """Variant -> how each process that it took down ended."""
+
+    def __post_init__(self) -> None:
+        self.since = self.budget.spent
 
     def part(self, phase: str) -> Budget:
         """What a phase may spend: everything when no other follows."""
         later = list(SHARES)[list(SHARES).index(phase) + 1 :]
-        return self.budget.until(SHARES[phase]) if set(later) & set(self.phases) else self.budget
+        return self.budget.until(SHARES[phase], self.since) if set(later) & set(self.phases) else self.budget
 
     def distrusted(self) -> dict[str, str]:
         return {v: f"not asked any more: {ends[-1]}" for v, ends in self.lost.items() if len(ends) >= PATIENCE}
@@ -61,7 +71,10 @@ def check_all(run: Run, checks: Sequence[Check], variants: Sequence[str] = VARIA
     for asked in checks:
         if not part.allows(1.0):  # a second, as the plain ones take less
             break
-        answers = _checked(run, asked, variants, part)
+        try:
+            answers = _checked(run, asked, variants, part)
+        except OutOfTime:
+            break
         _add(told, asked, answers)
         bad = {v: a["faults"] for v, a in answers.items() if a.get("faults")}
         for variant, faults in bad.items():
@@ -82,6 +95,8 @@ def _checked(run: Run, asked: Check, variants: Sequence[str], budget: Budget) ->
             answers |= run.process.ask(f"checking {asked.key}", child.check, asked, waiting, limit=max(limit, 1.0))
             break
         except Lost as lost:
+            if lost.late and limit < CHECK_LIMIT:
+                raise OutOfTime from None
             if lost.step not in waiting:  # before any variant was asked
                 return answers | {v: {"ran": True, "faults": [lost.message], "ratio": None} for v in waiting}
             run.lost.setdefault(lost.step, []).append(lost.message)
@@ -112,7 +127,10 @@ def time_all(run: Run, cases: Sequence[Case], variants: Sequence[str] = VARIANTS
         if not part.allows(2 * took + 2):  # the next one may take twice as long as the one before
             break
         begun = part.spent
-        row = _timed(run, case, {"only": tuple(variants)}, CASE_LIMIT, part)
+        try:
+            row = _timed(run, case, {"only": tuple(variants)}, CASE_LIMIT, part)
+        except OutOfTime:
+            break
         took = part.spent - begun
         run.results["cases"][case.key] |= row
         run.tell(_line(case, run.results["cases"][case.key]))
@@ -132,7 +150,10 @@ def compile_all(run: Run, cases: Sequence[Case]) -> None:
         if not run.budget.allows(1.5 * took):
             break
         begun = run.budget.spent
-        row = _timed(run, case, {"compiled": True}, COMPILE_LIMIT, run.budget)
+        try:
+            row = _timed(run, case, {"compiled": True}, COMPILE_LIMIT, run.budget)
+        except OutOfTime:
+            break
         took = run.budget.spent - begun
         known |= {name: row[name] for name in ("compile_us", "compile_beside_us", "compile_fault") if name in row}
         run.tell(_line(case, known))
@@ -146,10 +167,13 @@ def _timed(run: Run, case: Case, options: dict[str, Any], most: float, budget: B
     without = run.distrusted()
     while True:
         try:
-            asked, limit = options | {"without": without, "seconds": run.seconds}, max(budget.limit(most), 1.0)
-            row: dict[str, Any] = run.process.ask(f"timing {case.key}", child.time, case, asked, limit=limit)
+            asked, limit = options | {"without": without, "seconds": run.seconds}, budget.limit(most)
+            given = f"timing {case.key}", child.time, case, asked
+            row: dict[str, Any] = run.process.ask(*given, limit=max(limit, 1.0))
             return row
         except Lost as lost:
+            if lost.late and limit < most:
+                raise OutOfTime from None
             if lost.step in without or lost.step not in (*VARIANTS, "eager", "compile"):
                 return {"fault": f"{lost.step}: {lost.message}"}
             without = without | {lost.step: lost.message}

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gn_deploy.runtimes.base import RuntimeFailure
+from gn_deploy.runtimes.base import RuntimeFailure, TimeLimitExceeded
 from gn_deploy.runtimes.worker import Worker
 
 START = 120.0  # seconds for torch and CUDA to start in a process of their own, on a slow disk
 
 
 class Lost(Exception):  # noqa: N818 -- a result, not a mistake
-    """There is no answer; ``step`` was begun last."""
+    """There is no answer; ``step`` was begun last, and ``late`` says that only time had run out."""
 
-    def __init__(self, step: str, message: str) -> None:
+    def __init__(self, step: str, message: str, *, late: bool = False) -> None:
         super().__init__(message)
-        self.step, self.message = step, message
+        self.step, self.message, self.late = step, message, late
 
 
 class Supervised:
@@ -43,7 +43,7 @@ class Supervised:
         except RuntimeFailure as error:
             self.close()  # also where it still answers: what failed may have taken the device's state with it
             step = self._step.read_text() if self._step.exists() else "start"
-            raise Lost(step, str(error)) from None
+            raise Lost(step, str(error), late=isinstance(error, TimeLimitExceeded)) from None
 
     def close(self) -> None:
         if self._worker is not None:

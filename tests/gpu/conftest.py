@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gn_deploy.decision import Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.binding import CDevice, Library
@@ -32,8 +33,8 @@ def library_file(gpu: Any) -> Path:
     """The whole plugin for this GPU; a minute or two the first time, nothing as long as no source changes."""
     if os.environ.get(LIBRARY):
         return Path(os.environ[LIBRARY])
-    if isinstance(toolchain.search(), toolchain.Rejected):
-        pytest.skip(f"{toolchain.search().reason}; {LIBRARY} may name a library built elsewhere")
+    if isinstance(compiler := toolchain.search(), Rejected):
+        pytest.skip(f"{compiler.reason}; {LIBRARY} may name a library built elsewhere")
     from gn_deploy.plugin.build import build
 
     major, minor = gpu.cuda.get_device_capability(0)

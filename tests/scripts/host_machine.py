@@ -18,6 +18,7 @@ class HostMachine:
     def __init__(self, library: Path) -> None:
         self.library = Library(library)
         self.device = self.library.query_device(0)
+        self.device.l2 = 1 << 16  # a ring beyond it is small
 
     def memory(self) -> HostMemory:
         return HostMemory()

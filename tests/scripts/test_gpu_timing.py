@@ -107,6 +107,7 @@ def test_a_budget_ends() -> None:
     now[0] += 25
     assert (budget.left, part.left) == (30.0, 5.0)  # counted from the same beginning
     assert budget.limit(45.0) == 30.0
+    assert budget.until(0.5, since=20.0).left == 15.0  # half of what there was after 20 seconds, 25 of which are over
     now[0] += 100
     assert (budget.left, part.left) == (0.0, 0.0)
     assert not part.allows(0.1)

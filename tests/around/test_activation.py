@@ -163,8 +163,18 @@ class Every(torch.nn.Module):
         return [function(y) for (_, function), y in zip(TORCH, inputs, strict=True)]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-@pytest.mark.parametrize(("dynamo", "opset"), [(False, 13), (False, 17), (True, 18), (True, 20), (True, 21)])
+@pytest.mark.parametrize(
+    ("dynamo", "opset", "dtype"),
+    [
+        (False, 13, torch.float32),
+        (False, 13, torch.float16),
+        (False, 17, torch.float32),
+        (True, 18, torch.float32),
+        (True, 20, torch.float16),
+        pytest.param(True, 21, torch.float32, marks=pytest.mark.slow),
+        pytest.param(True, 21, torch.float16, marks=pytest.mark.slow),
+    ],
+)
 def test_torch_exports(dynamo: bool, opset: int, dtype: torch.dtype) -> None:
     inputs, file = tuple(torch.randn(2, 4, 3, dtype=dtype) for _ in TORCH), BytesIO()
     with warnings.catch_warnings():

@@ -107,7 +107,7 @@ def test_unet_weights_are_the_same_each_time_and_leave_the_generator_alone() -> 
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param("diffusion_unet", marks=pytest.mark.slow), "digits_resnet"])
 def test_exports_are_right_at_other_sizes(name: str) -> None:
     import onnxruntime
 

@@ -47,7 +47,10 @@ def digits() -> ir.Model:
     return gn.export(Path(__file__).parents[2] / "models" / "digits_resnet.py", target="ort-cpu", verify=False).model
 
 
-@pytest.mark.parametrize(("make", "faults", "seconds"), [(unet, FEW[:3], None), (digits, FEW, 0)])
+@pytest.mark.parametrize(
+    ("make", "faults", "seconds"),
+    [pytest.param(unet, FEW[:3], None, marks=pytest.mark.slow), (digits, FEW, 0)],
+)
 def test_a_handful_of_faults(make: Make, faults: tuple[str, ...], seconds: float | None) -> None:
     """In every GroupNorm of the U-Net, in the middle one of the ResNet."""
     model = make()

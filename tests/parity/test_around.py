@@ -1,5 +1,6 @@
 """Networks with residual, modulation and activation around their norms: fused candidates hold, every fault is named."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -135,13 +136,29 @@ Fault = Callable[[ir.Model], int]
 FAULTS: tuple[Fault, ...] = (less_activation, residual_after, less_one, more_epsilon, fewer_groups)
 
 
+PAIRWISE = [
+    ("contrib", "kept", True),
+    ("contrib", "modules", False),
+    ("native", "order", True),
+    ("native", "kept", False),
+    ("instance_norm", "modules", True),
+    ("instance_norm", "order", False),
+]
+"""Form, names and whether the whole network runs: with every pair of two of them, not every three."""
+REST = [
+    every
+    for every in itertools.product(("contrib", "native", "instance_norm"), ("kept", "modules", "order"), (True, False))
+    if every not in PAIRWISE
+]
+
+
 def broken(report: ParityReport) -> list[int]:
     return [i for i, verdict in enumerate(report.sites) if verdict.status.broken]
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["in place and probes", "probes"])
-@pytest.mark.parametrize("names", ["kept", "modules", "order"])
-@pytest.mark.parametrize("form", ["contrib", "native", "instance_norm"])
+@pytest.mark.parametrize(
+    ("form", "names", "whole"), [*PAIRWISE, *(pytest.param(*every, marks=pytest.mark.slow) for every in REST)]
+)
 def test_a_right_candidate_holds(form: str, names: str, whole: bool) -> None:
     model = candidate(form)
     if names != "kept":
@@ -165,9 +182,16 @@ def test_in_half_precision(form: str, dtype: str) -> None:
         assert "no scale_shift is recognised around it" in report.sites[which].reason
 
 
-@pytest.mark.parametrize("whole", [True, False], ids=["in place and probes", "probes"])
+@pytest.mark.parametrize(
+    ("form", "whole"),
+    [
+        ("contrib", True),
+        ("native", False),
+        pytest.param("contrib", False, marks=pytest.mark.slow),
+        pytest.param("native", True, marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("form", ["contrib", "native"])
 def test_a_fault_is_named(form: str, fault: Fault, whole: bool) -> None:
     model = candidate(form)
     which = fault(model)
@@ -179,9 +203,16 @@ def test_a_fault_is_named(form: str, fault: Fault, whole: bool) -> None:
         assert any(o.status.broken for o in report.outputs)
 
 
-@pytest.mark.parametrize("names", ["modules", "order"])
+@pytest.mark.parametrize(
+    ("form", "names"),
+    [
+        ("contrib", "modules"),
+        ("native", "order"),
+        pytest.param("contrib", "order", marks=pytest.mark.slow),
+        pytest.param("native", "modules", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-@pytest.mark.parametrize("form", ["contrib", "native"])
 def test_a_fault_is_seen_under_other_names(form: str, fault: Fault, names: str) -> None:
     model = candidate(form)
     fault(model)

@@ -77,7 +77,7 @@ def test_another_activation_is_outside_in_half_precision(activation: Activation,
         ("onnx-reference", "float32"),
         ("onnx-reference", "float16"),
         ("onnx-reference", "bfloat16"),
-        ("openvino", "float32"),
+        pytest.param("openvino", "float32", marks=pytest.mark.slow),
     ],
 )
 @pytest.mark.parametrize("activation", [a for a in Activation if a is not Activation.NONE])

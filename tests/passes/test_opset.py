@@ -138,6 +138,7 @@ def test_functions_follow_and_the_ir_version_is_what_the_opset_needs() -> None:
     assert (made.opset_imports[""], function.opset_imports[""], made.ir_version) == (18, 18, 10)
 
 
+@pytest.mark.slow
 def test_every_node_test_of_onnx_that_may_be_lowered_computes_the_same_at_20() -> None:
     """An independent witness: the checker on all of them, the reference evaluator on three of each op."""
     from onnx.backend.test.case.node import collect_testcases

@@ -2,6 +2,6 @@
 
 from hypothesis import settings
 
-settings.register_profile("fixed", derandomize=True)
-settings.register_profile("explore", derandomize=False)
+settings.register_profile("fixed", derandomize=True, deadline=None)  # a busy machine is no failure
+settings.register_profile("explore", derandomize=False, deadline=None)
 settings.load_profile("fixed")

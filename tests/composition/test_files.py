@@ -19,7 +19,7 @@ from tests.corpus.test_lowered import FORMS
 
 TOOLS = OPTIMIZERS | CONVERTERS
 FILES = [*EXEMPLARS, *LOOK_ALIKES]
-PART = 4  # of the files, one in so many by default: another part for each tool, so that all files are met
+PART = 8  # of the files, one in so many by default: another part for each tool, so that all files are met
 NO_KERNEL = ("spec21__native_bfloat16.onnx", "contrib__")
 REFUSED = {
     "onnxsim": ("spec18__native", "spec20__native"),  # it takes no model with a deprecated operator

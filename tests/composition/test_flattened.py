@@ -31,8 +31,14 @@ def joined(batch: str, size: str, opset: int = 21) -> ir.Model:
     return ir.from_proto(onnx.parser.parse_model(text))
 
 
-@pytest.mark.parametrize(("batch", "size"), [("2", "6"), ("N", "H")])
-@pytest.mark.parametrize("form", WRITTEN)
+@pytest.mark.parametrize(
+    ("form", "batch", "size"),
+    [
+        pytest.param(form, *sizes, marks=[pytest.mark.slow] * (at % 2 == dynamic))
+        for at, form in enumerate(WRITTEN)
+        for dynamic, sizes in enumerate([("2", "6"), ("N", "H")])
+    ],
+)
 def test_it_is_found_written_and_computes_the_same(form: str, batch: str, size: str) -> None:
     model = joined(batch, size, OPSETS.get(form, 21))
     (site,) = gn.find(model)

@@ -24,11 +24,13 @@ ALLOWED = {
 }
 
 
+@pytest.mark.parametrize("part", [3, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 @pytest.mark.parametrize("form", FORMS)
-def test_lowered_files_compute_the_same(form: str) -> None:
-    wrote, broken = judge_all(form, [(e, e.trials) for e in EXEMPLARS])
+def test_lowered_files_compute_the_same(form: str, part: int) -> None:
+    """By default one file in three in each form, others in the next form."""
+    wrote, broken = judge_all(form, [(e, e.trials) for e in EXEMPLARS[FORMS.index(form) % part :: part]])
     assert not broken
-    assert wrote > 45
+    assert wrote > 45 // part
 
 
 def judge_all(form: str, tried: Iterable[tuple[Exemplar, list[Trial]]]) -> tuple[int, list[str]]:

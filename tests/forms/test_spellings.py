@@ -42,7 +42,7 @@ def test_found_and_written(name: str, exporter: str) -> None:
     np.testing.assert_allclose(y, wanted, rtol=0, atol=2**-24 * 16 * 2)
 
 
-@pytest.mark.parametrize("exporter", ["torchscript", "dynamo"])
+@pytest.mark.parametrize("exporter", ["torchscript", pytest.param("dynamo", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", BAD)
 def test_left_alone_with_the_reason(name: str, exporter: str) -> None:
     function, reason = BAD[name]

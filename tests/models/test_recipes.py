@@ -16,6 +16,8 @@ from gn_deploy.exporters.torch import export
 MODELS = Path(__file__).parents[2] / "models"
 NAMES = ["diffusion_unet", "digits_resnet"]
 """Those made for the tests; the others are in test_real_models."""
+EXPORTED = [pytest.param("diffusion_unet", marks=pytest.mark.slow), "digits_resnet"]
+"""To export the U-Net takes half a minute; models/README.md does it as well."""
 
 
 @cache
@@ -107,7 +109,7 @@ def test_unet_weights_are_the_same_each_time_and_leave_the_generator_alone() -> 
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", [pytest.param("diffusion_unet", marks=pytest.mark.slow), "digits_resnet"])
+@pytest.mark.parametrize("name", EXPORTED)
 def test_exports_are_right_at_other_sizes(name: str) -> None:
     import onnxruntime
 
@@ -130,7 +132,7 @@ def test_exports_are_right_at_other_sizes(name: str) -> None:
         np.testing.assert_allclose(actual, expected, atol=2e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", EXPORTED)
 def test_every_norm_of_the_module_is_in_the_export(name: str) -> None:
     scopes = [
         node.metadata_props["pkg.torch.onnx.name_scopes"]

@@ -55,6 +55,9 @@ GN_DEVICE bool combine_block(Partial &p, bool flag, Partial *slots) {
     return any;
 }
 
+// The one between the others, and so no outlier if only one of them is: beside one, what is above it would be coarse.
+GN_DEVICE float middle(float a, float b, float c) { return fmaxf(fminf(a, b), fminf(fmaxf(a, b), c)); }
+
 // The part that one thread holds: `count` vectors, and one more number if `has_extra`. A pivoted format is replaced by
 // what it is above the pivot, in float32.
 template <int dtype, int vectors>
@@ -62,7 +65,8 @@ GN_DEVICE Partial measure(Bits128 (&held)[vectors], int count, bool has_extra, f
     constexpr bool pivoted = Number<dtype>::kPivoted;
     Partial p{0, 0, 0, static_cast<float>(count * Number<dtype>::kVector + has_extra)};
     if constexpr (pivoted) {
-        p.pivot = count > 0 ? as_float(held[0].word[0]) : (has_extra ? extra : 0.0f);
+        p.pivot = count > 0 ? middle(as_float(held[0].word[0]), as_float(held[0].word[1]), as_float(held[0].word[2]))
+                            : (has_extra ? extra : 0.0f);
         extra -= p.pivot;
     }
     float sum[2] = {has_extra ? extra : 0.0f, 0.0f};

@@ -1,0 +1,178 @@
+// NHWC: which positions and channels a block has, and how its threads hold them.
+#pragma once
+#include "nchw_apply.h"
+#include "tiles.h"
+
+namespace gn {
+
+// A block's part of a unit: positions, a row each, and channels, a column for each 16 bytes of a row. Columns are
+// aligned in memory unless a.scattered; so the first may begin before the slab, and the last may end after it.
+struct Patch {
+    int64_t sample, position, rows;  // position: the first of `rows`
+    uint32_t base;                   // channel with which the first column begins
+    uint32_t begin, end;             // channels of the patch
+    uint32_t groups;                 // of the patch; of one group alone it may hold a part
+    bool last;                       // what follows its channels is padding
+};
+
+template <int dtype>
+GN_DEVICE Patch patch_of(const Arguments &a, int64_t unit, uint32_t rank) {
+    constexpr uint32_t kVector = Number<dtype>::kVector;
+    const uint32_t sample = divide(static_cast<uint32_t>(unit), a.by_slabs);
+    const uint32_t slab = static_cast<uint32_t>(unit) - sample * static_cast<uint32_t>(a.slabs);
+    const uint32_t row = divide(rank, a.by_column_slices), column = rank - row * static_cast<uint32_t>(a.column_slices);
+    const uint32_t first = slab * static_cast<uint32_t>(a.slab), channels = static_cast<uint32_t>(a.channels);
+    const uint32_t width = static_cast<uint32_t>(a.columns) * kVector;
+    const uint32_t after = channels - first > static_cast<uint32_t>(a.slab) ? first + static_cast<uint32_t>(a.slab) : channels;
+
+    Patch p;
+    p.sample = sample;
+    p.base = (a.scattered ? first : first / kVector * kVector) + column * width;
+    p.begin = first > p.base ? first : p.base;
+    p.end = after < p.base + width ? after : p.base + width;
+    p.groups = a.slab == a.group_channels ? 1 : divide(p.end - p.begin, a.by_group_channels);
+    p.position = row * a.rows;
+    p.rows = a.positions - p.position < a.rows ? a.positions - p.position : a.rows;
+    p.last = p.end == channels;
+    return p;
+}
+
+// A thread's column, and the first of its rows; the next is `stride` rows further.
+struct Place {
+    uint32_t column, row, stride;
+    uint32_t channel;   // with which its vectors begin
+    int32_t first, end;  // elements of a vector that are of the patch
+    bool works;
+
+    GN_DEVICE int share(uint32_t rows, const Arguments &a) const {
+        return works ? static_cast<int>(divide(rows + stride - 1 - row, a.by_rows)) : 0;
+    }
+    GN_DEVICE bool whole(int vector) const { return first == 0 && end == vector; }
+};
+
+template <int dtype>
+GN_DEVICE Place place_of(const Arguments &a, const Patch &p) {
+    constexpr uint32_t kVector = Number<dtype>::kVector;
+    uint32_t index = thread();
+    forget(index);  // else what follows from it is kept from unit to unit, in registers
+    Place t;
+    t.stride = a.by_rows.divisor;
+    t.row = divide(index, a.by_columns);
+    t.column = index - t.row * static_cast<uint32_t>(a.columns);
+    t.channel = p.base + t.column * kVector;
+    t.first = p.begin > t.channel ? static_cast<int32_t>(p.begin - t.channel) : 0;
+    const uint32_t left = p.end > t.channel ? p.end - t.channel : 0;
+    t.end = static_cast<int32_t>(left < kVector ? left : kVector);
+    t.works = t.row < t.stride && t.end > t.first;
+    return t;
+}
+
+// The element of a tensor with which the thread's first vector begins, `begin` rows after the patch.
+GN_DEVICE int64_t offset_of(const Arguments &a, const Patch &p, const Place &t, int64_t begin, int64_t pitch) {
+    return (p.sample * a.positions + p.position + begin + t.row) * pitch + t.channel;
+}
+
+template <int dtype>
+GN_DEVICE Bits128 load_some(const typename Number<dtype>::Stored *address, int end) {
+    Bits128 vector{{0, 0, 0, 0}};
+#pragma unroll
+    for (int k = 0; k < Number<dtype>::kVector; ++k) {
+        if (k >= end) break;
+        const uint32_t bits = load(address + k);
+        vector.word[k * 4 / Number<dtype>::kVector] |= Number<dtype>::kVector == 4 ? bits : bits << k % 2 * 16;
+    }
+    return vector;
+}
+
+// What of a vector is the patch's, and zeros for the padding after it.
+template <int dtype>
+GN_DEVICE void store_some(typename Number<dtype>::Stored *address, const Bits128 &vector, const Patch &p, const Place &t,
+                          const Arguments &a) {
+    using Stored = typename Number<dtype>::Stored;
+    constexpr int kVector = Number<dtype>::kVector;
+    const bool pads = p.last && !a.scattered;
+    if (t.whole(kVector) && !a.scattered) {
+        store(reinterpret_cast<Bits128 *>(address), vector);
+        return;
+    }
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) {
+        const uint32_t word = vector.word[k * 4 / kVector];
+        const Stored value = static_cast<Stored>(kVector == 4 ? word : word >> k % 2 * 16);
+        if (k >= t.first && (k < t.end || pads)) store(address + k, k < t.end ? value : Stored{0});
+    }
+}
+
+// Loads `count` rows, all of them before any is used; adds the residual, and writes the sum if asked.
+template <int dtype, int vectors>
+GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Patch &p, const Place &t, int64_t begin,
+                         int count, const void *tensor, const void *residual, void *sum) {
+    using Stored = typename Number<dtype>::Stored;
+    const int64_t offset = offset_of(a, p, t, begin, a.pitch), step = t.stride * a.pitch;
+    const Stored *from = static_cast<const Stored *>(tensor) + offset;
+    const Stored *more = static_cast<const Stored *>(residual) + offset;
+    Stored *to = static_cast<Stored *>(sum) + offset;
+    if (a.scattered || (sum && !t.whole(Number<dtype>::kVector))) {
+        each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
+            if (i >= count) return;
+            vector = a.scattered ? load_some<dtype>(from + i * step, t.end)
+                                 : load_once(reinterpret_cast<const Bits128 *>(from + i * step));
+            if (!residual) return;
+            add<dtype>(vector, a.scattered ? load_some<dtype>(more + i * step, t.end)
+                                           : load_once(reinterpret_cast<const Bits128 *>(more + i * step)));
+            if (sum) store_some<dtype>(to + i * step, vector, p, t, a);
+        });
+        return;
+    }
+#pragma unroll
+    for (int j = 0; j < vectors; ++j) {
+        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from + j * step));
+    }
+    if (!residual) return;
+    constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
+#pragma unroll
+    for (int j = 0; j < vectors; j += kBatch) {
+        Bits128 batch[kBatch];
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+            if (j + b < count) batch[b] = load_once(reinterpret_cast<const Bits128 *>(more + (j + b) * step));
+        }
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) {
+            if (j + b >= count) break;
+            add<dtype>(held[j + b], batch[b]);
+            if (sum) store(reinterpret_cast<Bits128 *>(to + (j + b) * step), held[j + b]);
+        }
+    }
+}
+
+// Zeros for the columns after the last: in rows of `pitch` elements of T, those of the patch.
+template <class T>
+GN_DEVICE void pad(T *tensor, const Arguments &a, const Patch &p, int64_t pitch, uint32_t vector) {
+    const int64_t from = a.scattered ? a.channels : (a.channels + int64_t{vector} - 1) / vector * vector;
+#pragma unroll 1
+    for (int64_t row = thread() / 32; row < p.rows; row += threads() / 32) {
+        T *here = tensor + (p.sample * a.positions + p.position + row) * pitch;
+#pragma unroll 1
+        for (int64_t c = from + thread() % 32; c < pitch; c += 32) store(here + c, T{0});
+    }
+}
+
+template <int dtype>
+GN_DEVICE void pad_output(const Arguments &a, const Patch &p) {
+    using Stored = typename Number<dtype>::Stored;
+    constexpr uint32_t kVector = Number<dtype>::kVector;
+    if (!p.last || a.output_pitch == a.channels) return;
+    if (a.output_dtype >= GN_I8) {
+        pad(static_cast<uint8_t *>(a.y), a, p, a.output_pitch, kVector);
+    } else {
+        pad(static_cast<Stored *>(a.y), a, p, a.output_pitch, kVector);
+    }
+}
+template <int dtype>
+GN_DEVICE void pad_sum(const Arguments &a, const Patch &p) {
+    using Stored = typename Number<dtype>::Stored;
+    if (a.sum && p.last && a.pitch != a.channels) pad(static_cast<Stored *>(a.sum), a, p, a.pitch, Number<dtype>::kVector);
+}
+
+}  // namespace gn

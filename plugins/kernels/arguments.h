@@ -32,6 +32,8 @@ struct Arguments {
     int64_t length;        // NCHW: elements of a unit, C / G * P
     int64_t pitch;         // NHWC: elements from one position of x, residual and sum to the next
     int64_t output_pitch;  // NHWC: the same of y
+    int64_t step;          // NHWC: elements from one of a thread's rows to its next
+    int64_t output_step;   // NHWC: the same in y
     int64_t rows;          // NHWC: positions of a slice or chunk; the last ones may hold fewer
     int64_t units;
     int32_t channels, groups, group_channels;  // C, G, C / G
@@ -58,6 +60,8 @@ struct Arguments {
     Divisor by_slabs;         // unit -> sample, slab
     Divisor by_group_channels;
     int32_t pieces;           // NHWC: floats that a thread gives to a reduction: a vector's parts that share a group
+    int32_t table_at;         // NHWC: where in shared memory the table of channels is, in bytes; see Bench
+    int32_t origins_at;       // NHWC: the same of their origins
     Divisor by_columns;
     Divisor by_rows;          // NHWC: rows that a block has threads for
     Divisor by_group_pieces;  // NHWC: pieces of a group in a row; of a row, where there is one group

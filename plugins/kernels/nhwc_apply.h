@@ -4,23 +4,24 @@
 
 namespace gn {
 
-// b.table becomes slope and offset of each channel: y = slope * (d - origin) + offset. Origins are 0, and then the fast
+// The table becomes slope and offset of each channel: y = slope * (d - origin) + offset. Origins are 0, and then the fast
 // way does without, unless a mean is so far from the pivot that the difference would cancel. Returns whether care is
 // needed, for that or because some parameter is `large`; all threads get here after a barrier and go on after one.
 template <int dtype>
-GN_DEVICE bool prepare(const Partial *united, bool large, const Arguments &a, const Patch &p, const Bench &b) {
+GN_DEVICE bool prepare(const Partial *united, bool large, const Arguments &a) {
     bool care = large;
+    const Patch &p = bench::patch();
 #pragma unroll 1
     for (uint32_t c = p.begin + thread(); c < p.end; c += threads()) {
         const uint32_t group = group_of(a, p, c - p.begin);
         const Partial s = united[group];
-        const float mean = Number<dtype>::kPivoted ? (s.pivot - b.pivots[group]) + s.mean : s.mean;
+        const float mean = Number<dtype>::kPivoted ? (s.pivot - bench::pivots()[group]) + s.mean : s.mean;
         const float rstd = rstd_of(s, a.epsilon);
         const bool far = fabsf(mean) * rstd > kFarthestMean<dtype>;  // NaN goes the fast way
-        Affine &affine = b.table[c - p.base];
+        Affine &affine = bench::table(a)[c - p.base];
         const Line line = line_of(affine, far ? 0.0f : mean, rstd);
         affine = Affine{line.slope, line.offset};
-        b.origins[c - p.base] = far ? mean : 0.0f;
+        bench::origins(a)[c - p.base] = far ? mean : 0.0f;
         care |= far;
     }
     return barrier_any(care);
@@ -28,19 +29,20 @@ GN_DEVICE bool prepare(const Partial *united, bool large, const Arguments &a, co
 
 // Fills the table with the parameters of the patch's channels.
 template <int dtype>
-GN_DEVICE bool fill_bench(const Arguments &a, const Patch &p, const Bench &b) {
-    return fill<dtype>(b.table + (p.begin - p.base), a, p.sample, static_cast<int32_t>(p.begin),
+GN_DEVICE bool fill_table(const Arguments &a) {
+    const Patch &p = bench::patch();
+    return fill<dtype>(bench::table(a) + (p.begin - p.base), a, p.sample, static_cast<int32_t>(p.begin),
                        static_cast<int32_t>(p.end - p.begin), thread(), threads());
 }
 
 // The general case in few instructions: any activation, type of y, alignment, parameters and mean.
 template <int dtype, Epilogue epilogue>
-GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a, const Patch &p, const Place &t,
-                         const Bench &b) {
+GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a, const Patch &p,
+                         const Place &t) {
     using Stored = typename Number<dtype>::Stored;
     constexpr int kVector = Number<dtype>::kVector;
-    const Affine *lines = b.table + t.column * kVector;
-    const float *origins = b.origins + t.column * kVector;
+    const Affine *lines = bench::table(a) + t.column * kVector;
+    const float *origins = bench::origins(a) + t.column * kVector;
     float y[kVector];
     each<dtype>(vector, [&](int k, float d) {
         y[k] = finish<epilogue>(multiply_add(d - origins[k], lines[k].gain, lines[k].offset), a);
@@ -57,7 +59,7 @@ GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a, co
         for (int k = 0; k < kVector; ++k) {
             const uint8_t byte = a.output_dtype == GN_I8 ? to_i8(y[k], a.output_scale, reciprocal)
                                                          : to_e4m3(y[k], a.output_scale, reciprocal);
-            if (k >= t.first && (k < t.end || pads)) store(to + k, k < t.end ? byte : uint8_t{0});
+            if (t.has(k) || (pads && k >= t.end)) store(to + k, t.has(k) ? byte : uint8_t{0});
         }
         return;
     }
@@ -67,14 +69,14 @@ GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a, co
 
 // The hot case: whole vectors, aligned, of x's type, nothing large. One multiply-add and the activation.
 template <int dtype, Epilogue epilogue, int vectors>
-GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, int64_t step, const Arguments &a, const Place &t,
-                          const Bench &b, int count) {
+GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, const Arguments &a, int column,
+                          int count) {
     using Stored = typename Number<dtype>::Stored;
     Stored *to = static_cast<Stored *>(a.y) + offset;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         Affine lines[kHalf<dtype>];
-        const Affine *from = b.table + t.column * Number<dtype>::kVector + half * kHalf<dtype>;
+        const Affine *from = bench::table(a) + column * Number<dtype>::kVector + half * kHalf<dtype>;
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) lines[i] = from[i];
         const auto y = [&](int i, float d) {
@@ -95,20 +97,21 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, int64_t step
                     word = Number<dtype>::narrow2(y(2 * w, low), y(2 * w + 1, high));
                 }
             }
-            if (half == 1) store(reinterpret_cast<Bits128 *>(to + j * step), held[j]);
+            if (half == 1) store(reinterpret_cast<Bits128 *>(to + j * a.output_step), held[j]);
         }
     }
 }
 
 template <int dtype, Epilogue epilogue, int vectors>
-GN_DEVICE void apply_rows(Bits128 (&held)[vectors], int64_t begin, bool care, const Arguments &a, const Patch &p,
-                          const Place &t, const Bench &b, int count) {
-    const int64_t offset = offset_of(a, p, t, begin, a.output_pitch), step = t.stride * a.output_pitch;
+GN_DEVICE void apply_rows(Bits128 (&held)[vectors], int64_t begin, bool care, const Arguments &a, int count) {
+    const Patch &p = bench::patch();
+    const Place t = place_of<dtype>(a, p);
+    const int64_t offset = offset_of(a, p, t, begin, a.output_pitch);
     if (epilogue != kAny && !care && !a.scattered && t.whole(Number<dtype>::kVector)) {
-        apply_fast<dtype, epilogue>(held, offset, step, a, t, b, count);
+        apply_fast<dtype, epilogue>(held, offset, a, static_cast<int>(t.column), count);
     } else {
         each_in_turn(held, count, [&](int i, Bits128 &vector) {
-            apply_row<dtype, epilogue>(vector, offset + i * step, a, p, t, b);
+            apply_row<dtype, epilogue>(vector, offset + i * a.output_step, a, p, t);
         });
     }
 }

@@ -47,6 +47,7 @@ struct Place {
     GN_DEVICE int share(uint32_t rows, const Arguments &a) const {
         return works ? static_cast<int>(divide(rows + stride - 1 - row, a.by_rows)) : 0;
     }
+    GN_DEVICE bool has(int k) const { return k >= first && k < end; }
     GN_DEVICE bool whole(int vector) const { return first == 0 && end == vector; }
 };
 
@@ -99,50 +100,62 @@ GN_DEVICE void store_some(typename Number<dtype>::Stored *address, const Bits128
     for (int k = 0; k < kVector; ++k) {
         const uint32_t word = vector.word[k * 4 / kVector];
         const Stored value = static_cast<Stored>(kVector == 4 ? word : word >> k % 2 * 16);
-        if (k >= t.first && (k < t.end || pads)) store(address + k, k < t.end ? value : Stored{0});
+        if (t.has(k) || (pads && k >= t.end)) store(address + k, t.has(k) ? value : Stored{0});
     }
 }
 
-// Loads `count` rows, all of them before any is used; adds the residual, and writes the sum if asked.
+// Loads `count` rows, all of them before any is used.
 template <int dtype, int vectors>
 GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Patch &p, const Place &t, int64_t begin,
-                         int count, const void *tensor, const void *residual, void *sum) {
+                         int count, const void *tensor) {
     using Stored = typename Number<dtype>::Stored;
-    const int64_t offset = offset_of(a, p, t, begin, a.pitch), step = t.stride * a.pitch;
-    const Stored *from = static_cast<const Stored *>(tensor) + offset;
-    const Stored *more = static_cast<const Stored *>(residual) + offset;
-    Stored *to = static_cast<Stored *>(sum) + offset;
-    if (a.scattered || (sum && !t.whole(Number<dtype>::kVector))) {
+    const Stored *from = static_cast<const Stored *>(tensor) + offset_of(a, p, t, begin, a.pitch);
+    if (a.scattered) {
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
-            if (i >= count) return;
-            vector = a.scattered ? load_some<dtype>(from + i * step, t.end)
-                                 : load_once(reinterpret_cast<const Bits128 *>(from + i * step));
-            if (!residual) return;
-            add<dtype>(vector, a.scattered ? load_some<dtype>(more + i * step, t.end)
-                                           : load_once(reinterpret_cast<const Bits128 *>(more + i * step)));
-            if (sum) store_some<dtype>(to + i * step, vector, p, t, a);
+            if (i < count) vector = load_some<dtype>(from + i * a.step, t.end);
         });
         return;
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
-        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from + j * step));
+        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from + j * a.step));
     }
-    if (!residual) return;
+}
+
+// Adds the residual to rows that are loaded, and writes the sum if asked.
+template <int dtype, int vectors>
+GN_DEVICE void add_rows(Bits128 (&held)[vectors], const Arguments &a, const Patch &p, int64_t begin, int count,
+                        const void *residual, void *sum) {
+    using Stored = typename Number<dtype>::Stored;
+    const Place t = place_of<dtype>(a, p);
+    int64_t at = offset_of(a, p, t, begin, a.pitch);
+    const auto more = [&](int64_t i) { return static_cast<const Stored *>(residual) + i; };
+    const auto to = [&](int64_t i) { return static_cast<Stored *>(sum) + i; };
+    if (a.scattered || (sum && !t.whole(Number<dtype>::kVector))) {
+        each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
+            if (i >= count) return;
+            add<dtype>(vector, a.scattered ? load_some<dtype>(more(at), t.end)
+                                           : load_once(reinterpret_cast<const Bits128 *>(more(at))));
+            if (sum) store_some<dtype>(to(at), vector, p, t, a);
+            at += a.step;
+        });
+        return;
+    }
     constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
 #pragma unroll
     for (int j = 0; j < vectors; j += kBatch) {
         Bits128 batch[kBatch];
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
-            if (j + b < count) batch[b] = load_once(reinterpret_cast<const Bits128 *>(more + (j + b) * step));
+            if (j + b < count) batch[b] = load_once(reinterpret_cast<const Bits128 *>(more(at + b * a.step)));
         }
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
             if (j + b >= count) break;
             add<dtype>(held[j + b], batch[b]);
-            if (sum) store(reinterpret_cast<Bits128 *>(to + (j + b) * step), held[j + b]);
+            if (sum) store(reinterpret_cast<Bits128 *>(to(at + b * a.step)), held[j + b]);
         }
+        at += kBatch * a.step;
     }
 }
 

@@ -5,24 +5,34 @@
 
 namespace gn {
 
+// Loads what this thread holds of the next unit: its number of rows. They have not arrived yet when all know the patch.
+template <int dtype, int vectors, class Exchange>
+GN_DEVICE int begin_patch(Bits128 (&held)[vectors], const Arguments &a, const Exchange &exchange) {
+    const Patch p = patch_of<dtype>(a, exchange.unit, exchange.rank);
+    const Place t = place_of<dtype>(a, p);
+    const int count = t.share(static_cast<uint32_t>(p.rows), a);
+    load_rows<dtype>(held, a, p, t, 0, count, a.x);
+    if (thread() == 0) bench::patch() = p;
+    barrier();
+    return count;
+}
+
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nhwc_resident(const Arguments &a) {
-    const Bench b = bench_of<dtype>(a);
     Exchange exchange(a);
 #pragma unroll 1
     while (exchange.more()) {
-        const Patch p = patch_of<dtype>(a, exchange.unit, exchange.rank);
-        const Place t = place_of<dtype>(a, p);
-        const int count = t.share(static_cast<uint32_t>(p.rows), a);
         Bits128 held[vectors];
-        load_rows<dtype>(held, a, p, t, 0, count, a.x, a.residual, a.sum);
-        const bool large = fill_bench<dtype>(a, p, b);
-        measure_rows<dtype>(held, count, p.rows, a, p, t, b);
-        const Partial *united = exchange.unite_all(b.own, b.united, static_cast<int>(p.groups));
-        const bool care = prepare<dtype>(united, large, a, p, b);
-        apply_rows<dtype, epilogue>(held, 0, care, a, p, t, b, count);
-        pad_output<dtype>(a, p);
-        pad_sum<dtype>(a, p);
+        const int count = begin_patch<dtype>(held, a, exchange);
+        const bool large = fill_table<dtype>(a);
+        if (a.residual) add_rows<dtype>(held, a, bench::patch(), 0, count, a.residual, a.sum);
+        measure_rows<dtype>(held, count, static_cast<uint32_t>(bench::patch().rows), a);
+        const Partial *united =
+            exchange.unite_all(bench::own(), bench::united(), static_cast<int>(bench::patch().groups));
+        const bool care = prepare<dtype>(united, large, a);
+        apply_rows<dtype, epilogue>(held, 0, care, a, count);
+        pad_output<dtype>(a, bench::patch());
+        pad_sum<dtype>(a, bench::patch());
         exchange.next();
         if (exchange.more()) barrier();  // all have read the table
     }

@@ -14,39 +14,42 @@ GN_DEVICE Partial *chunk_groups(const Arguments &a, uint32_t unit, uint32_t rank
 template <int dtype>
 GN_DEVICE void nhwc_statistics(const Arguments &a) {
     const uint32_t unit = block() / static_cast<uint32_t>(a.slices), rank = block() - unit * static_cast<uint32_t>(a.slices);
-    const Bench b = bench_of<dtype>(a);
-    const Patch p = patch_of<dtype>(a, unit, rank);
-    const Place t = place_of<dtype>(a, p);
-    const int64_t tile = t.stride * kSplitVectors;
     let_next_start();
+    if (thread() == 0) bench::patch() = patch_of<dtype>(a, unit, rank);
+    barrier();
+    const Patch &p = bench::patch();
+    const int64_t tile = int64_t{a.by_rows.divisor} * kSplitVectors;
 #pragma unroll 1
     for (int64_t begin = 0; begin < p.rows; begin += tile) {
-        const int64_t rows = p.rows - begin < tile ? p.rows - begin : tile;
-        const int count = t.share(static_cast<uint32_t>(rows), a);
+        const uint32_t rows = static_cast<uint32_t>(p.rows - begin < tile ? p.rows - begin : tile);
+        const Place t = place_of<dtype>(a, p);
+        const int count = t.share(rows, a);
         Bits128 held[kSplitVectors];
-        load_rows<dtype>(held, a, p, t, begin, count, a.x, a.residual, a.sum);
-        measure_rows<dtype>(held, count, rows, a, p, t, b);
+        load_rows<dtype>(held, a, p, t, begin, count, a.x);
+        if (a.residual) add_rows<dtype>(held, a, p, begin, count, a.residual, a.sum);
+        measure_rows<dtype>(held, count, rows, a);
         each_group(p, [&](uint32_t group) {
-            if (thread() % 32 == 0) b.united[group] = begin == 0 ? b.own[group] : combine(b.united[group], b.own[group]);
+            Partial &all = bench::united()[group];
+            if (thread() % 32 == 0) all = begin == 0 ? bench::own()[group] : combine(all, bench::own()[group]);
         });
     }
     each_group(p, [&](uint32_t group) {
-        if (thread() % 32 == 0) store_partial(chunk_groups(a, unit, rank) + group, b.united[group]);
+        if (thread() % 32 == 0) store_partial(chunk_groups(a, unit, rank) + group, bench::united()[group]);
     });
     pad_sum<dtype>(a, p);
 }
 
 // The statistics of each group from its chunks', consecutive ones by each lane, so that the order of ranks is kept.
 template <bool pivoted>
-GN_DEVICE void combine_groups(const Arguments &a, uint32_t unit, const Patch &p, const Bench &b) {
+GN_DEVICE void combine_groups(const Arguments &a, uint32_t unit) {
     const uint32_t all = static_cast<uint32_t>(a.slices), share = (all + 31) / 32, begin = thread() % 32 * share;
-    each_group(p, [&](uint32_t group) {
+    each_group(bench::patch(), [&](uint32_t group) {
         Partial s{0, 0, 0, 0};
         for (uint32_t i = begin; i < begin + share && i < all; ++i) {
             s = combine(s, load_partial<pivoted>(chunk_groups(a, unit, i) + group));
         }
         s = combine_warp<pivoted>(s);
-        if (thread() % 32 == 0) b.united[group] = s, b.pivots[group] = s.pivot;
+        if (thread() % 32 == 0) bench::united()[group] = s, bench::pivots()[group] = s.pivot;
     });
     barrier();
 }
@@ -57,36 +60,25 @@ GN_DEVICE void nhwc_apply(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
     const uint32_t number = blocks() - 1 - block();
     const uint32_t unit = number / static_cast<uint32_t>(a.slices), rank = number - unit * static_cast<uint32_t>(a.slices);
-    const Bench b = bench_of<dtype>(a);
-    const Patch p = patch_of<dtype>(a, unit, rank);
-    const Place t = place_of<dtype>(a, p);
+    if (thread() == 0) bench::patch() = patch_of<dtype>(a, unit, rank);
+    barrier();
+    const Patch &p = bench::patch();
     const void *tensor = a.sum ? a.sum : a.x, *residual = a.sum ? nullptr : a.residual;
-    const bool large = fill_bench<dtype>(a, p, b);
+    const bool large = fill_table<dtype>(a);
     wait_for_previous();
-    combine_groups<kPivoted>(a, unit, p, b);
-    const bool care = prepare<dtype>(b.united, large, a, p, b);
+    combine_groups<kPivoted>(a, unit);
+    const bool care = prepare<dtype>(bench::united(), large, a);
 
-    const int64_t tile = t.stride * kSplitVectors;
+    const int64_t tile = int64_t{a.by_rows.divisor} * kSplitVectors;
 #pragma unroll 1
     for (int64_t begin = (p.rows - 1) / tile * tile; begin >= 0; begin -= tile) {
-        const int64_t rows = p.rows - begin < tile ? p.rows - begin : tile;
-        const int count = t.share(static_cast<uint32_t>(rows), a);
+        const Place t = place_of<dtype>(a, p);
+        const int count = t.share(static_cast<uint32_t>(p.rows - begin < tile ? p.rows - begin : tile), a);
         Bits128 held[kSplitVectors];
-        load_rows<dtype>(held, a, p, t, begin, count, tensor, residual, nullptr);
-        if constexpr (kPivoted) {
-            float pivots[Number<dtype>::kVector];
-            const uint32_t into = t.channel - p.begin;
-#pragma unroll
-            for (int k = 0; k < Number<dtype>::kVector; ++k) {
-                const bool inside = k >= t.first && k < t.end;
-                pivots[k] = inside ? b.pivots[group_of(a, p, into + static_cast<uint32_t>(k))] : 0.0f;
-            }
-#pragma unroll
-            for (int j = 0; j < kSplitVectors; ++j) {
-                if (j < count) change<dtype>(held[j], [&](int k, float x) { return x - pivots[k]; });
-            }
-        }
-        apply_rows<dtype, epilogue>(held, begin, care, a, p, t, b, count);
+        load_rows<dtype>(held, a, p, t, begin, count, tensor);
+        if (residual) add_rows<dtype>(held, a, p, begin, count, residual, nullptr);
+        if constexpr (kPivoted) lower<dtype>(held, count, a);
+        apply_rows<dtype, epilogue>(held, begin, care, a, count);
     }
     pad_output<dtype>(a, p);
 }

@@ -4,27 +4,18 @@
 
 namespace gn {
 
-// Shared memory; its first kReservedBytes are three arrays for groups, then come those for threads and for channels.
-struct Bench {
-    Partial *own, *united;  // of groups
-    float *pivots;          // of groups
-    float *reduced;         // a.pieces for each thread
-    Affine *table;          // of channels, from the base of the patch on: parameters, then slope and offset
-    float *origins;         // of channels: what is subtracted first
-};
-
-template <int dtype>
-GN_DEVICE Bench bench_of(const Arguments &a) {
-    char *memory = shared();
-    Bench b;
-    b.own = reinterpret_cast<Partial *>(memory);
-    b.united = b.own + kSlabGroups;
-    b.pivots = reinterpret_cast<float *>(b.united + kSlabGroups);
-    b.reduced = reinterpret_cast<float *>(memory + kReservedBytes);
-    b.table = reinterpret_cast<Affine *>(b.reduced + threads() * static_cast<uint32_t>(a.pieces));
-    b.origins = reinterpret_cast<float *>(b.table + a.columns * Number<dtype>::kVector);
-    return b;
-}
+// Shared memory. The patch is there too, for whatever a thread keeps while it holds x, it keeps in registers.
+namespace bench {
+GN_DEVICE Partial *own() { return reinterpret_cast<Partial *>(shared()); }  // of groups
+GN_DEVICE Partial *united() { return own() + kSlabGroups; }                 // of groups
+GN_DEVICE float *pivots() { return reinterpret_cast<float *>(united() + kSlabGroups); }  // of groups
+GN_DEVICE Patch &patch() { return *reinterpret_cast<Patch *>(pivots() + kSlabGroups); }
+GN_DEVICE float *reduced() { return reinterpret_cast<float *>(shared() + kReservedBytes); }  // a.pieces for each thread
+// Of channels, from the base of the patch on: parameters, then slope and offset; and what is subtracted first.
+GN_DEVICE Affine *table(const Arguments &a) { return reinterpret_cast<Affine *>(shared() + a.table_at); }
+GN_DEVICE float *origins(const Arguments &a) { return reinterpret_cast<float *>(shared() + a.origins_at); }
+}  // namespace bench
+static_assert((2 * sizeof(Partial) + sizeof(float)) * kSlabGroups + sizeof(Patch) <= kReservedBytes);
 
 // Of channel `into` of the patch.
 GN_DEVICE uint32_t group_of(const Arguments &a, const Patch &p, uint32_t into) {
@@ -52,9 +43,9 @@ GN_DEVICE void each_of_half(const Bits128 &vector, int half, Use use) {
 
 // Hands over the sums of half a vector: each piece is summed over its channels.
 template <int dtype>
-GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Bench &b, const Arguments &a) {
+GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Arguments &a) {
     constexpr int kVector = Number<dtype>::kVector;
-    float *mine = b.reduced + thread() * static_cast<uint32_t>(a.pieces);
+    float *mine = bench::reduced() + thread() * static_cast<uint32_t>(a.pieces);
     float all = 0.0f;
 #pragma unroll
     for (int i = 0; i < kHalf<dtype>; ++i) all += sums[i];
@@ -73,10 +64,10 @@ GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, c
 }
 
 // The sum of what all threads gave for a group, in all lanes of the warp that asks.
-GN_DEVICE float reduce(const Bench &b, const Arguments &a, uint32_t group) {
+GN_DEVICE float reduce(const Arguments &a, uint32_t group) {
     const uint32_t width = a.by_group_pieces.divisor, row = static_cast<uint32_t>(a.columns * a.pieces);
     const uint32_t all = width * a.by_rows.divisor;
-    const float *from = b.reduced + group * width;
+    const float *from = bench::reduced() + group * width;
     float sum = 0.0f;
     for (uint32_t i = thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_group_pieces) * (row - width)];
 #pragma unroll
@@ -90,36 +81,41 @@ GN_DEVICE void each_group(const Patch &p, Use use) {
     for (uint32_t group = thread() / 32; group < p.groups; group += threads() / 32) use(group);
 }
 
-// Puts the statistics of `rows` rows into b.own; whoever reads them passes a barrier first. A pivoted format is replaced
-// by what it is above b.pivots. Others are summed as they are and their sums, exact but for outliers, made relative to
-// the pivot: so that a constant group has exactly its value for mean.
+// The first element of each group in the first row.
+template <int dtype>
+GN_DEVICE void find_pivots(const Bits128 &held, int count, const Arguments &a) {
+    const Patch &p = bench::patch();
+    const Place t = place_of<dtype>(a, p);
+    if (t.row > 0 || count == 0) return;
+    each<dtype>(held, [&](int k, float x) {
+        if (!t.has(k)) return;
+        const uint32_t c = t.channel + static_cast<uint32_t>(k) - p.begin, group = group_of(a, p, c);
+        if (c == group * static_cast<uint32_t>(a.group_channels)) bench::pivots()[group] = x;
+    });
+}
+
+// The pivot of a thread's channel k.
+GN_DEVICE float pivot_of(const Arguments &a, const Patch &p, const Place &t, int k) {
+    return t.has(k) ? bench::pivots()[group_of(a, p, t.channel + static_cast<uint32_t>(k) - p.begin)] : 0.0f;
+}
+
+// What is held becomes what it is above the pivots.
 template <int dtype, int vectors>
-GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, int64_t rows, const Arguments &a, const Patch &p,
-                            const Place &t, const Bench &b) {
-    constexpr bool kPivoted = Number<dtype>::kPivoted;
-    const uint32_t into = t.channel - p.begin;  // may be "negative" before t.first
-    if (t.row == 0 && count > 0) {
-        each<dtype>(held[0], [&](int k, float x) {
-            const uint32_t c = into + static_cast<uint32_t>(k), group = group_of(a, p, c);
-            const bool inside = k >= t.first && k < t.end;
-            if (inside && c == group * static_cast<uint32_t>(a.group_channels)) b.pivots[group] = x;
-        });
-    }
-    barrier();
-    const auto pivot_of = [&](int k) {
-        const bool inside = k >= t.first && k < t.end;
-        return inside ? b.pivots[group_of(a, p, into + static_cast<uint32_t>(k))] : 0.0f;
-    };
-    if constexpr (kPivoted) {
-        float pivots[Number<dtype>::kVector];
+GN_DEVICE void lower(Bits128 (&held)[vectors], int count, const Arguments &a) {
+    constexpr int kVector = Number<dtype>::kVector;
+    const Place t = place_of<dtype>(a, bench::patch());
+    float pivots[kVector];
 #pragma unroll
-        for (int k = 0; k < Number<dtype>::kVector; ++k) pivots[k] = pivot_of(k);
+    for (int k = 0; k < kVector; ++k) pivots[k] = pivot_of(a, bench::patch(), t, k);
 #pragma unroll
-        for (int j = 0; j < vectors; ++j) {
-            if (j >= count) break;
-            change<dtype>(held[j], [&](int k, float x) { return x - pivots[k]; });
-        }
+    for (int j = 0; j < vectors; ++j) {
+        if (j >= count) break;
+        change<dtype>(held[j], [&](int k, float x) { return x - pivots[k]; });
     }
+}
+
+template <int dtype, int vectors>
+GN_DEVICE void sum_rows(Bits128 (&held)[vectors], int count, const Arguments &a) {
     float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -129,35 +125,30 @@ GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, int64_t rows, c
             if (j >= count) break;
             each_of_half<dtype>(held[j], half, [&](int i, float d) { sums[i] += d; });
         }
+        const Place t = place_of<dtype>(a, bench::patch());
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) {
             const int k = half * kHalf<dtype> + i;
-            if constexpr (!kPivoted) sums[i] = multiply_add(-static_cast<float>(count), pivot_of(k), sums[i]);
-            sums[i] = k >= t.first && k < t.end ? sums[i] : 0.0f;  // a select: NaN stays in its group
+            if constexpr (!Number<dtype>::kPivoted) {
+                sums[i] = multiply_add(-static_cast<float>(count), pivot_of(a, bench::patch(), t, k), sums[i]);
+            }
+            sums[i] = t.has(k) ? sums[i] : 0.0f;  // a select: NaN stays in its group
         }
-        give<dtype>(sums, half, total, b, a);
+        give<dtype>(sums, half, total, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);
-    barrier();
+}
 
-    const uint32_t channels = p.groups == 1 ? p.end - p.begin : static_cast<uint32_t>(a.group_channels);
-    const float n = static_cast<float>(rows) * static_cast<float>(channels);
-    each_group(p, [&](uint32_t group) {
-        const float above = quotient(reduce(b, a, group), n, fast_reciprocal(n));
-        const float pivot = b.pivots[group];
-        const float mean = kPivoted ? above : pivot + above;
-        const uint32_t width = p.groups == 1 ? static_cast<uint32_t>(a.columns * Number<dtype>::kVector) : channels;
-        for (uint32_t c = thread() % 32; c < width; c += 32) b.origins[group * width + c] = mean;
-        if (thread() % 32 == 0) b.own[group] = Partial{kPivoted ? pivot : 0.0f, mean, 0.0f, n};
-    });
-    barrier();
-
-    total = 0.0f;
+// Of what is held less its origin.
+template <int dtype, int vectors>
+GN_DEVICE void square_rows(Bits128 (&held)[vectors], int count, const Arguments &a) {
+    float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
+        const Place t = place_of<dtype>(a, bench::patch());
+        const float *from = bench::origins(a) + t.column * Number<dtype>::kVector + half * kHalf<dtype>;
         float means[kHalf<dtype>], squares[kHalf<dtype>] = {};
-        const float *from = b.origins + t.column * Number<dtype>::kVector + half * kHalf<dtype>;
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) means[i] = from[i];
 #pragma unroll
@@ -168,18 +159,43 @@ GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, int64_t rows, c
             });
         }
 #pragma unroll
-        for (int i = 0; i < kHalf<dtype>; ++i) {
-            const int k = half * kHalf<dtype> + i;
-            squares[i] = k >= t.first && k < t.end ? squares[i] : 0.0f;
-        }
-        give<dtype>(squares, half, total, b, a);
+        for (int i = 0; i < kHalf<dtype>; ++i) squares[i] = t.has(half * kHalf<dtype> + i) ? squares[i] : 0.0f;
+        give<dtype>(squares, half, total, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);
+}
+
+// Puts the statistics of `rows` rows into bench::own; whoever reads them passes a barrier first. A pivoted format is
+// replaced by what it is above bench::pivots. Others are summed as they are and their sums, exact but for outliers, made
+// relative to the pivot: so that a constant group has exactly its value for mean. The patch is read again after each
+// barrier, and a thread's place found anew, rather than kept.
+template <int dtype, int vectors>
+GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, uint32_t rows, const Arguments &a) {
+    find_pivots<dtype>(held[0], count, a);
     barrier();
+    if constexpr (Number<dtype>::kPivoted) lower<dtype>(held, count, a);
+    sum_rows<dtype>(held, count, a);
+    barrier();
+
+    const Patch &p = bench::patch();
+    const uint32_t channels = p.groups == 1 ? p.end - p.begin : static_cast<uint32_t>(a.group_channels);
+    const float n = static_cast<float>(rows) * static_cast<float>(channels);
     each_group(p, [&](uint32_t group) {
-        const float m2 = reduce(b, a, group);
-        if (thread() % 32 == 0) b.own[group].m2 = m2;
+        constexpr bool kPivoted = Number<dtype>::kPivoted;
+        const float above = quotient(reduce(a, group), n, fast_reciprocal(n)), pivot = bench::pivots()[group];
+        const float mean = kPivoted ? above : pivot + above;
+        const uint32_t width = p.groups == 1 ? static_cast<uint32_t>(a.columns * Number<dtype>::kVector) : channels;
+        float *to = bench::origins(a) + group * width;
+        for (uint32_t c = thread() % 32; c < width; c += 32) to[c] = mean;
+        if (thread() % 32 == 0) bench::own()[group] = Partial{kPivoted ? pivot : 0.0f, mean, 0.0f, n};
+    });
+    barrier();
+    square_rows<dtype>(held, count, a);
+    barrier();
+    each_group(bench::patch(), [&](uint32_t group) {
+        const float m2 = reduce(a, group);
+        if (thread() % 32 == 0) bench::own()[group].m2 = m2;
     });
 }
 

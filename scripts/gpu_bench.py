@@ -172,7 +172,30 @@ def built(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path]:
     elif not library.is_file():
         raise InputError(f"no such library: {library}", "gn-deploy plugin build writes one")
     digest = hashlib.sha256(library.read_bytes()).hexdigest()
-    return {"file": library.name, "sha256": digest, "bytes": library.stat().st_size, "build_s": seconds}, library
+    told = {"file": library.name, "sha256": digest, "bytes": library.stat().st_size, "build_s": seconds}
+    return told | what_it_says(library), library
+
+
+def what_it_says(library: Path) -> dict[str, Any]:
+    """Of itself: what it was built from and for. Raises InputError where it has no code for this GPU."""
+    from gn_deploy.plugin.about import about
+
+    try:
+        found = about(library)
+    except InputError:
+        return {}  # a library with the same functions that is not the plugin's, as in the tests
+    here = architecture()
+    kin = [a for a in found.architectures if a // 10 == here // 10 and a <= here]
+    if not kin and not [p for p in found.ptx if p <= here]:
+        raise InputError(f"'{library}' is built for {found.built_for}, this GPU is sm_{here}", f"--arch {here}")
+    if found.outdated:
+        tell(f"'{library}' was built from other sources than those here")
+    return {
+        "sources": found.sources,
+        "outdated": found.outdated,
+        "compiler": found.compiler,
+        "built_for": found.built_for,
+    }
 
 
 def architecture() -> int:

@@ -20,15 +20,18 @@ class Module:
         self._call("cuModuleLoadData", ctypes.byref(self._module), ptx.encode() + b"\0")
         self._functions: dict[str, ctypes.c_void_p] = {}
 
-    def launch(self, name: str, blocks: int, threads: int, stream: int, arguments: Sequence[int] = ()) -> None:
-        """``arguments`` are 64-bit numbers or addresses."""
+    def launch(
+        self, name: str, blocks: int, threads: int, stream: int, arguments: Sequence[int] = (), shared: int = 0
+    ) -> None:
+        """``arguments`` are addresses or numbers of up to 64 bits, of which a narrower parameter takes the lower ones;
+        ``shared`` is bytes of dynamic shared memory."""
         if name not in self._functions:
             function = ctypes.c_void_p()
             self._call("cuModuleGetFunction", ctypes.byref(function), self._module, name.encode())
             self._functions[name] = function
         held = [ctypes.c_uint64(a) for a in arguments]
         addresses = (ctypes.c_void_p * max(len(held), 1))(*(ctypes.addressof(h) for h in held))
-        sizes = [ctypes.c_uint(n) for n in (blocks, 1, 1, threads, 1, 1, 0)]  # the last is shared memory
+        sizes = [ctypes.c_uint(n) for n in (blocks, 1, 1, threads, 1, 1, shared)]
         where, nothing = ctypes.c_void_p(stream or None), ctypes.c_void_p()
         self._call("cuLaunchKernel", self._functions[name], *sizes, where, addresses, nothing)
 

@@ -13,10 +13,8 @@ from gn_deploy.decision import Rejected
 from gn_deploy.errors import UnavailableError
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.binding import CDevice, Library
+from gn_deploy.plugin.location import ENVIRONMENT
 from scripts.gpu.machine import CudaMachine, missing
-
-LIBRARY = "GN_DEPLOY_PLUGIN_LIBRARY"
-"""Environment variable with the path of a library built elsewhere, as gpu_bench.py's --library."""
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +29,10 @@ def gpu() -> Any:
 @pytest.fixture(scope="session")
 def library_file(gpu: Any) -> Path:
     """The whole plugin for this GPU; a minute or two the first time, nothing as long as no source changes."""
-    if os.environ.get(LIBRARY):
-        return Path(os.environ[LIBRARY])
+    if os.environ.get(ENVIRONMENT):
+        return Path(os.environ[ENVIRONMENT])
     if isinstance(compiler := toolchain.search(), Rejected):
-        pytest.skip(f"{compiler.reason}; {LIBRARY} may name a library built elsewhere")
+        pytest.skip(f"{compiler.reason}; {ENVIRONMENT} may name a library built elsewhere")
     from gn_deploy.plugin.build import build
 
     major, minor = gpu.cuda.get_device_capability(0)

@@ -30,15 +30,15 @@ class Layer:
         self.operands = Operands(case, torch, device, buffers)
         self.workspace = torch.empty(max(self.choice.workspace, 1), dtype=torch.uint8, device=device)
         self.counters = torch.zeros(max(self.choice.counters, 1), dtype=torch.int32, device=device)
-        self._addresses = [self.operands.addresses(i, self.workspace, self.counters) for i in range(buffers)]
+        self.addresses = [self.operands.addresses(i, self.workspace, self.counters) for i in range(buffers)]
         machine.wait()
 
     def launch(self, i: int = 0) -> None:
         """On torch's current stream."""
-        self._machine.library.enqueue(self.problem, self.choice, self._addresses[i], self._machine.stream())
+        self._machine.library.enqueue(self.problem, self.choice, self.addresses[i], self._machine.stream())
 
     def launches(self) -> list[Callable[[], None]]:
-        return [lambda i=i: self.launch(i) for i in range(len(self._addresses))]
+        return [lambda i=i: self.launch(i) for i in range(len(self.addresses))]
 
     def poison(self, i: int = 0) -> None:
         self.operands.outputs[i].fill_(0xFF)

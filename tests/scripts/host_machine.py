@@ -67,3 +67,16 @@ class HostMachine:
             },
             "versions": {"torch": "any", "cuda of torch": None, "triton": None, "python": "3"},
         }
+
+
+class EmulatedMachine(HostMachine):
+    """The same for the kernels themselves in plugins/emulator, on a small Hopper; slow, so that rings are short."""
+
+    def __init__(self, library: Path) -> None:
+        super().__init__(library)
+        from tests.plugins.cases import DEVICES
+        from tests.plugins.emulated import Machine
+
+        Machine(library).device(DEVICES["hopper"])
+        self.device = self.library.query_device(0)
+        self.device.l2 = 1 << 12

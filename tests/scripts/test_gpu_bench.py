@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from gn_deploy.errors import InputError
+from gn_deploy.plugin import about
 from gn_deploy.plugin.binding import Library
 from scripts import gpu_bench
 from scripts.gpu import child, phases, results
@@ -22,6 +24,7 @@ from tests.scripts.naive import naive
 
 RESULTS = ROOT / "plugins" / "results"
 HOST = "tests.scripts.host_machine:HostMachine"
+EMULATED = "tests.scripts.host_machine:EmulatedMachine"
 TINY = (
     Case("SD1.5", (1, 32, 8, 8)),
     Case("3-D U-Net", (1, 16, 4, 4, 4), "film", "float32", "nhwc", 4),
@@ -87,6 +90,25 @@ def test_everything_in_order(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "18 checks against float64, 0 with faults" in lines[-1]
     assert "3 of 3 shapes timed" in lines[-1]
     assert [line for line in printed.err.splitlines() if line.startswith("wrote ")]
+
+
+@pytest.mark.slow  # half a minute: an emulated launch takes milliseconds
+def test_everything_with_the_kernels_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.plugins.emulated import library
+
+    small = Case("SD1.5", (1, 32, 8, 8), groups=8), *TINY[1:]
+    monkeypatch.setattr(results, "CASES", small)
+    given = ["--library", str(library()), "--machine", EMULATED, "--seconds", "0.01", "--checks", "6"]
+    assert gpu_bench.main([*given, "--out", str(tmp_path / "kernels.json")]) == 0
+    found = results.read(tmp_path / "kernels.json")
+    assert found["finished"]
+    assert found["checks"]["ran"] > 20
+    for row in found["cases"].values():
+        assert row["us"] > 0
+        assert row["compile_us"] > 0
+        ran = [told["error_over_bound"] for told in row["variants"].values() if "us" in told]
+        assert len(ran) >= 2
+        assert max(ran) <= 1
 
 
 def test_a_crash_is_a_result_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +390,31 @@ def test_commands_that_are_written_down_can_be_typed() -> None:
     assert len(lines) >= 7
     for line in lines:  # what a command does stands two spaces behind it
         assert gpu_bench.parser().parse_args(re.split(" {2,}", line)[0].split()[2:])
+
+
+@pytest.mark.parametrize(
+    ("architectures", "ptx", "here", "runs"),
+    [
+        ((80, 90), (), 90, True),
+        ((80,), (), 86, True),  # of the same generation, and not newer
+        ((86,), (), 80, False),
+        ((80,), (), 90, False),
+        ((80,), (80,), 120, True),  # PTX is for all that come later
+        ((), (120,), 90, False),
+    ],
+)
+def test_a_library_for_another_gpu_is_refused(
+    architectures: tuple[int, ...], ptx: tuple[int, ...], here: int, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = about.About(Path("x.so"), 1, "0", "unknown", "nvcc 13.0", "own", (), architectures, ptx, (), ())
+    monkeypatch.setattr(about, "about", lambda path: found)
+    monkeypatch.setattr(gpu_bench, "architecture", lambda: here)
+    if runs:
+        told = gpu_bench.what_it_says(Path("x.so"))
+        assert told == {"sources": "unknown", "outdated": False, "compiler": "nvcc 13.0", "built_for": found.built_for}
+    else:
+        with pytest.raises(InputError, match=rf"'x.so' is built for .*, this GPU is sm_{here} \(--arch {here}\)"):
+            gpu_bench.what_it_says(Path("x.so"))
 
 
 def test_names() -> None:

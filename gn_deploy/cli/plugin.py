@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gn_deploy import __version__
 from gn_deploy.cli.base import Answer, Json, bar, terminal
 
 if TYPE_CHECKING:
@@ -56,7 +55,6 @@ def build(
     with bar(console, "files") as show:
         built = builder.build(
             output,
-            version=__version__,
             architectures=wanted,
             tensorrt_root=tensorrt_root,
             jobs=jobs,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from gn_deploy import __version__
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.graph.atomic import atomic, check_place
 from gn_deploy.plugin import toolchain
@@ -59,13 +60,12 @@ def architecture(text: str) -> int:
 def build(
     output: Path | None = None,
     *,
-    version: str,
     architectures: Sequence[int] = (),
     tensorrt_root: Path | None = None,
     jobs: int | None = None,
     tell: Tell = lambda done, total, name: None,
 ) -> Built:
-    """Writes the library, atomically, to ``output`` or to where everybody looks for it; ``version`` is gn_deploy's.
+    """Writes the library, atomically, to ``output`` or to where everybody looks for it.
 
     ``architectures`` as 10 * major + minor; all of ARCHITECTURES that the compiler knows when empty. PTX for the last
     of them is added, for GPUs to come. ``tensorrt_root`` holds NVIDIA's headers; TENSORRT_ROOT is looked at too.
@@ -82,7 +82,7 @@ def build(
     objects.mkdir(parents=True, exist_ok=True)
 
     sources = units()
-    commands = [_command(tools, source, wanted, include, version) for source in sources]
+    commands = [_command(tools, source, wanted, include) for source in sources]
     keys = [_key(tools, source, command) for source, command in zip(sources, commands, strict=True)]
     places = [objects / f"{source.stem}-{key}.o" for source, key in zip(sources, keys, strict=True)]
     missing = [i for i, place in enumerate(places) if not place.is_file()]
@@ -130,7 +130,7 @@ def _tensorrt_headers(asked: Path | None) -> Path | None:
     raise InputError(f"{name}={root} holds no include/NvInferRuntime.h", "leave it out: NVIDIA's headers are optional")
 
 
-def _command(tools: Toolchain, source: Path, wanted: Sequence[int], include: Path | None, version: str) -> list[str]:
+def _command(tools: Toolchain, source: Path, wanted: Sequence[int], include: Path | None) -> list[str]:
     flags = ["-std=c++17", "-O3", "-DNDEBUG"]
     if source.suffix == ".cu":
         code = [f"-gencode=arch=compute_{n},code=sm_{n}" for n in wanted]
@@ -143,7 +143,7 @@ def _command(tools: Toolchain, source: Path, wanted: Sequence[int], include: Pat
         if include is not None:
             command += ["-isystem", str(include)]
     if source.name == "about.cpp":
-        facts = {"GN_DEPLOY_VERSION": version, "GN_SOURCES": sources_digest(), "GN_COMPILER": tools.text}
+        facts = {"GN_DEPLOY_VERSION": __version__, "GN_SOURCES": sources_digest(), "GN_COMPILER": tools.text}
         command += [f'-D{name}="{value}"' for name, value in facts.items()]
     return command
 

@@ -17,7 +17,8 @@ INPUTS = ("x", "scale", "bias", "residual", "modulation_scale", "modulation_shif
 name is 1. Elsewhere a zero stands there that the body adds without effect and the plugin never reads: (1,) in x's type
 for the residual, (1, C) in the type of scale and bias for the modulation.
 x and residual: one shape, (N, C, ...) or with ``channels_last`` (N, ..., C), and one type: float32, float16, bfloat16.
-scale and bias: (C,), modulation (N, C) or (N, C, 1, ...), all of them float32 or all of x's type."""
+scale and bias: (C,), modulation (N, C) or (N, C, 1, ...), or (N, 1, ..., C) with ``channels_last``; all of them float32
+or all of x's type."""
 OUTPUTS = ("y", "sum")
 """sum is x + residual in x's type, there when attribute ``sum`` is 1, that is in Skip; y is of ``output_type``."""
 OUTPUT_TYPES = ("x", "int8", "float8e4m3fn")

@@ -93,7 +93,17 @@ void write(const Shape &shape, Message &text) noexcept {
     }
 }
 
-// x (N, C, ...), residual of the same shape, scale and bias (C,), modulation (N, C) or (N, C, 1, ...).
+// (N, C), or of any rank with ones besides, the channels where x has them: it is broadcast against x in the graph.
+bool per_sample(const Node &node, const Shape &tensor, const Shape &x, int64_t channels) noexcept {
+    if (tensor.rank < 2 || differ(tensor.size[0], x.size[0])) return false;
+    const int channel_axis = node.channels_last ? tensor.rank - 1 : 1;
+    for (int axis = 1; axis < tensor.rank; ++axis) {
+        if (differ(tensor.size[axis], axis == channel_axis ? channels : 1)) return false;
+    }
+    return true;
+}
+
+// x (N, C, ...) or (N, ..., C), residual of the same shape, scale and bias (C,), modulation for each sample.
 bool fit(const Node &node, const Shape *in, int32_t inputs, int32_t outputs, Message &message) noexcept {
     if (!counts_fit(node, inputs, outputs, message)) return false;
     for (int i = 0; i < inputs; ++i) {
@@ -119,11 +129,9 @@ bool fit(const Node &node, const Shape *in, int32_t inputs, int32_t outputs, Mes
         } else if (i == kResidual) {
             if (!same(in[i], x)) return message.say("residual has shape (%s), x has (%s)", other.text, shape.text);
         } else {
-            bool fits = in[i].rank >= 2 && !differ(in[i].size[0], x.size[0]) && !differ(in[i].size[1], channels);
-            for (int axis = 2; axis < in[i].rank; ++axis) fits = fits && !differ(in[i].size[axis], 1);
-            if (!fits) {
-                return message.say("%s has shape (%s), needed (N, C) or (N, C, 1, ...) of x (%s)", kInputNames[i],
-                                   other.text, shape.text);
+            if (!per_sample(node, in[i], x, channels)) {
+                return message.say("%s has shape (%s), needed (N, C) or (N, %s) of x (%s)", kInputNames[i], other.text,
+                                   node.channels_last ? "1, ..., C" : "C, 1, ...", shape.text);
             }
         }
     }

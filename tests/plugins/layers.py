@@ -77,8 +77,14 @@ class Layer:
             (self.channels,),
             self.shape if self.values["residual"] else (1,),
             per_sample if self.values["modulation_scale"] else (1, self.channels),
-            (*per_sample, *(1 for _ in self.shape[2:])) if self.values["modulation_shift"] else (1, self.channels),
+            self.broadcast() if self.values["modulation_shift"] else (1, self.channels),
         ]
+
+    def broadcast(self) -> tuple[int, ...]:
+        """(N, C) as it is broadcast against x."""
+        sizes = [1] * len(self.shape)
+        sizes[0], sizes[self.channel_axis] = self.shape[0], self.channels
+        return tuple(sizes)
 
     def tensors(self) -> tuple[list[TensorDesc], list[TensorDesc]]:
         residual = self.format if self.values["residual"] else Format.LINEAR

@@ -71,7 +71,7 @@ def functions_of_gn_h() -> set[str]:
 def test_the_library_is_what_was_asked_for(small, tmp_path) -> None:
     path = tmp_path / "out.so"
     steps: list[tuple[int, int, str]] = []
-    built = build(path, version="1.2.3", architectures=[90, 80], tell=lambda *step: steps.append(step))
+    built = build(path, architectures=[90, 80], tell=lambda *step: steps.append(step))
     assert (built.path, built.size, built.architectures) == (path, path.stat().st_size, (80, 90))
     assert built.compiled == len(list(small.rglob("*.c[up]*")))
     assert steps[-1] == (built.compiled + 1, built.compiled + 1, "out.so")
@@ -79,7 +79,7 @@ def test_the_library_is_what_was_asked_for(small, tmp_path) -> None:
     found = about(path)
     assert (found.architectures, found.ptx) == ((80, 90), (90,))
     assert found.built_for == "sm_80, sm_90, PTX 9.0"
-    assert found.version == "1.2.3"
+    assert found.version == __version__
     assert not found.outdated
     assert found.compiler == built.toolchain.text
     assert found.headers == "own declarations"
@@ -89,7 +89,7 @@ def test_the_library_is_what_was_asked_for(small, tmp_path) -> None:
     assert [name for name in found.needed if not re.fullmatch(allowed, name)] == []
     assert set(found.exports) == functions_of_gn_h() | {"getCreators", "setLoggerFinder", "gn_plugin_about"}
 
-    again = build(path, version="1.2.3", architectures=[80, 90])
+    again = build(path, architectures=[80, 90])
     assert again.cached == again.compiled
     assert about(path) == found
     nothing_left = [p.name for p in tmp_path.iterdir() if p.name not in ("out.so", "sources")]
@@ -99,7 +99,7 @@ def test_the_library_is_what_was_asked_for(small, tmp_path) -> None:
 @needs_nvcc
 @pytest.mark.skipif(find_spec("tensorrt_rtx") is None, reason="tensorrt-rtx is not installed")
 def test_tensorrt_loads_what_nvcc_linked(small, tmp_path) -> None:
-    build(tmp_path / "out.so", version="1.2.3", architectures=[80, 90])
+    build(tmp_path / "out.so", architectures=[80, 90])
     code = (
         "import sys, tensorrt_rtx as trt\nregistry = trt.get_plugin_registry()\n"
         "assert registry.load_library(sys.argv[1]) is not None\n"
@@ -110,13 +110,13 @@ def test_tensorrt_loads_what_nvcc_linked(small, tmp_path) -> None:
 
 @needs_nvcc
 def test_only_what_changed_is_compiled_again(small, tmp_path) -> None:
-    build(tmp_path / "out.so", version="1.2.3", architectures=[80, 90])
+    build(tmp_path / "out.so", architectures=[80, 90])
     old = about(tmp_path / "out.so")
     entry = small / "tensorrt" / "entry.cpp"
     entry.write_text(entry.read_text() + f"// {tmp_path}\n")
     location.sources_digest.cache_clear()
     assert old.outdated
-    built = build(tmp_path / "out.so", version="1.2.3", architectures=[80, 90])
+    built = build(tmp_path / "out.so", architectures=[80, 90])
     assert built.compiled - built.cached == 2  # about.cpp tells the digest of all of them
     assert not about(tmp_path / "out.so").outdated
 
@@ -125,7 +125,7 @@ def test_only_what_changed_is_compiled_again(small, tmp_path) -> None:
 def test_a_source_that_does_not_compile_is_told_and_nothing_is_written(small, tmp_path) -> None:
     (small / "tensorrt" / "broken.cpp").write_text("int f() { return nothing; }\n")
     with pytest.raises(UnavailableError, match=r"g\+\+ cannot make broken.cpp: .*error: 'nothing' was not declared"):
-        build(tmp_path / "out.so", version="1.2.3", architectures=[80, 90])
+        build(tmp_path / "out.so", architectures=[80, 90])
     assert not (tmp_path / "out.so").exists()
 
 
@@ -152,7 +152,7 @@ def test_without_an_output_it_is_where_everybody_looks(small, tmp_path, monkeypa
     (tmp_path / "cache" / "gn_deploy").mkdir(parents=True)
     (tmp_path / "cache" / "gn_deploy" / "objects").symlink_to(FOLDER / "cache" / "gn_deploy" / "objects")
     (FOLDER / "cache" / "gn_deploy" / "objects").mkdir(parents=True, exist_ok=True)
-    built = build(version="1.2.3", architectures=[80, 90])
+    built = build(architectures=[80, 90])
     assert location.library() == built.path == tmp_path / "cache" / "gn_deploy" / location.NAME
 
 
@@ -184,14 +184,14 @@ def test_what_cannot_be_built_is_told_before_anything_is_compiled(small, tmp_pat
     monkeypatch.setattr(builder, "_compile", lambda *_: pytest.fail("compiled"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with pytest.raises(InputError, match="makes no code for sm_76"):
-        build(tmp_path / "out.so", version="", architectures=[90, 76])
+        build(tmp_path / "out.so", architectures=[90, 76])
     with pytest.raises(InputError, match=r"the folder '.*/missing' is missing"):
-        build(tmp_path / "missing" / "out.so", version="")
+        build(tmp_path / "missing" / "out.so")
     with pytest.raises(InputError, match=r"--tensorrt-root=\S+ holds no include/NvInferRuntime.h"):
-        build(tmp_path / "out.so", version="", tensorrt_root=tmp_path)
+        build(tmp_path / "out.so", tensorrt_root=tmp_path)
     monkeypatch.setenv("TENSORRT_ROOT", str(tmp_path))
     with pytest.raises(InputError, match=r"TENSORRT_ROOT=\S+ holds no"):
-        build(tmp_path / "out.so", version="")
+        build(tmp_path / "out.so")
 
 
 @needs_nvcc
@@ -205,7 +205,7 @@ def test_headers_of_a_tensorrt_are_compiled_against(small, tmp_path, monkeypatch
     assert builder._tensorrt_headers(root) == root / "include"
     assert isinstance(TOOLS, toolchain.Toolchain)
     for source in location.units():
-        command = builder._command(TOOLS, source, [90], root / "include", "")
+        command = builder._command(TOOLS, source, [90], root / "include")
         assert (str(root / "include") in command) == (source.parent.name == "tensorrt")
 
 
@@ -226,13 +226,13 @@ def test_the_package_carries_every_source() -> None:
 def test_the_whole_library_for_one_gpu(tmp_path, monkeypatch) -> None:
     """Minutes: every kernel. CMake makes the same."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(FOLDER / "cache"))
-    built = about(build(tmp_path / "out.so", version="1.2.3", architectures=[90]).path)
+    built = about(build(tmp_path / "out.so", architectures=[90]).path)
     assert (built.architectures, built.ptx) == ((90,), (90,))
     if shutil.which("cmake") is None or not isinstance(TOOLS, toolchain.Toolchain):
         pytest.skip("cmake is not on PATH")
     folder = tmp_path / "cmake"
     environment = {**os.environ, "CUDACXX": str(TOOLS.nvcc)}
-    arguments = ["-DCMAKE_CUDA_ARCHITECTURES=90", "-DGN_DEPLOY_VERSION=1.2.3"]
+    arguments = ["-DCMAKE_CUDA_ARCHITECTURES=90", f"-DGN_DEPLOY_VERSION={__version__}"]
     subprocess.run(["cmake", "-S", PLUGINS, "-B", folder, *arguments], check=True, env=environment)
     subprocess.run(["cmake", "--build", folder, "--parallel", "2"], check=True, env=environment)
     made = about(folder / location.NAME)

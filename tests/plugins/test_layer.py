@@ -79,6 +79,29 @@ def test_what_stands_for_an_absent_input_may_have_any_shape(host) -> None:
     plugin.close()
 
 
+@pytest.mark.parametrize(
+    ("last", "sizes", "fits"),
+    [
+        (0, (None, 8), True),
+        (0, (None, 8, 1), True),
+        (0, (None, 1, 1, 8), False),
+        (1, (None, 8), True),
+        (1, (None, 1, 1, 8), True),
+        (1, (None, 8, 1, 1), False),
+        (1, (None, 1, 5, 8), False),
+        (1, (3, 8), False),
+    ],
+)
+def test_modulation_has_its_channels_where_x_has_them(last, sizes, fits, host, capfd) -> None:
+    x = (2, 5, 5, 8) if last else (2, 8, 5, 5)
+    plugin = Layer(x, {"channels_last": last, "modulation_scale": 1}).create(host)
+    builder = Sizes()
+    shapes = [x, (8,), (8,), (1,), sizes, (1, 8)]
+    assert isinstance(plugin.output_shapes(builder, [builder.shape(s) for s in shapes], 1), list) == fits
+    assert ("needed (N, C) or (N, 1, ..., C) of x" in capfd.readouterr().err) == (bool(last) and not fits)
+    plugin.close()
+
+
 def test_channels_last_nodes_have_their_channels_last(host, capfd) -> None:
     plugin = Layer((2, 5, 5, 8), {"channels_last": 1}).create(host)
     builder = Sizes()

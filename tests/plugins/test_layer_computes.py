@@ -116,7 +116,7 @@ def expected(layer: Layer, inputs: list[Array]) -> tuple[Array, Array]:
         channel_axis=layer.channel_axis,
     )
     modulation = {
-        name: array.reshape(array.shape[:2]).astype(np.float64)
+        name: array.reshape(layer.shape[0], -1).astype(np.float64)
         for name, array in (("modulation_scale", s), ("modulation_shift", t))
         if values[name]
     }

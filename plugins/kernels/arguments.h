@@ -38,6 +38,7 @@ struct Arguments {
     int64_t units;
     int32_t channels, groups, group_channels;  // C, G, C / G
     int32_t slices;                            // blocks that share a unit
+    int32_t teams;                             // GN_TEAM: how many
     int32_t slab;                              // channels of a unit
     int32_t slabs;                             // units of a sample
     int32_t columns;                           // NHWC: 16-byte columns of a block, see nhwc_columns

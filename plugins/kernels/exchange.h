@@ -20,9 +20,10 @@ GN_DEVICE Partial load_partial(const Partial *from) {
 
 // A block for each unit, or a cluster of them over distributed shared memory; how many is known at run time.
 struct Cluster {
+    static constexpr bool kLooped = false;
     const Arguments &arguments;
-    int64_t unit;
-    uint32_t rank;
+    uint32_t unit, rank;
+    bool done = false;
 
     GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a), unit(block()), rank(0) {
         if (a.slices > 1) {
@@ -30,8 +31,8 @@ struct Cluster {
             unit = block() / static_cast<uint32_t>(a.slices);
         }
     }
-    GN_DEVICE bool more() const { return unit < arguments.units; }
-    GN_DEVICE void next() { unit = arguments.units; }
+    GN_DEVICE bool more() const { return !done; }
+    GN_DEVICE void next() { done = true; }
     GN_DEVICE uint32_t parity() const { return 0; }
 
     // In: the thread's part. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in shared memory.
@@ -84,20 +85,18 @@ struct Cluster {
 // next are written by no block before all have arrived at the next, so have read these. Leaving is counted too: the last
 // to leave finds everybody past the last wait and resets the counter.
 struct Team {
+    static constexpr bool kLooped = true;
     const Arguments &arguments;
-    int64_t unit, teams;
-    uint32_t team, rank, round = 0;
+    uint32_t team, unit, rank, round = 0;
 
     GN_DEVICE explicit Team(const Arguments &a) : arguments(a) {
         const uint32_t size = static_cast<uint32_t>(a.slices);
-        team = block() / size;
+        team = unit = block() / size;
         rank = block() - team * size;
-        teams = blocks() / size;
-        unit = team;
     }
-    GN_DEVICE bool more() const { return unit < arguments.units; }
+    GN_DEVICE bool more() const { return unit < static_cast<uint32_t>(arguments.units); }
     GN_DEVICE void next() {
-        unit += teams;
+        unit += static_cast<uint32_t>(arguments.teams);
         ++round;
     }
     GN_DEVICE uint32_t parity() const { return round & 1; }

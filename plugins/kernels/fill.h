@@ -31,6 +31,7 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.channels = static_cast<int32_t>(p.channels), a.groups = p.groups;
     a.group_channels = static_cast<int32_t>(p.channels / p.groups);
     a.slices = c.slices;
+    a.teams = c.variant == GN_TEAM ? static_cast<int32_t>(c.blocks / c.slices) : 0;
     a.slab = static_cast<int32_t>(u.slab), a.slabs = static_cast<int32_t>(u.slabs);
     a.columns = static_cast<int32_t>(u.columns), a.column_slices = static_cast<int32_t>(u.column_slices);
 

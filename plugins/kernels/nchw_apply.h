@@ -16,25 +16,33 @@ GN_DEVICE float rstd_of(const Partial &p, float epsilon) {
     return rsqrt_rounded(quotient(p.m2, p.n, fast_reciprocal(p.n)) + epsilon);
 }
 
-// `n` results as bytes, from an address that is aligned to one element only unless `aligned`.
-template <int n>
-GN_DEVICE void store_bytes(uint8_t *address, const float (&y)[n], const Arguments &a, bool aligned) {
+GN_DEVICE uint32_t to_byte(float y, const Arguments &a) {
     const float reciprocal = 1.0f / a.output_scale;
-    uint32_t words[n / 4] = {};
-#pragma unroll
-    for (int k = 0; k < n; ++k) {
-        const uint32_t byte = a.output_dtype == GN_I8 ? to_i8(y[k], a.output_scale, reciprocal)
-                                                      : to_e4m3(y[k], a.output_scale, reciprocal);
-        words[k / 4] |= byte << k % 4 * 8;
-    }
+    return a.output_dtype == GN_I8 ? to_i8(y, a.output_scale, reciprocal) : to_e4m3(y, a.output_scale, reciprocal);
+}
+
+// The last `n` of eight bytes, from an address that is aligned to one of them only unless `aligned`.
+template <int n>
+GN_DEVICE void store_bytes(uint8_t *address, const uint32_t (&bytes)[2], bool aligned) {
     if (!aligned) {
 #pragma unroll
-        for (int k = 0; k < n; ++k) store(address + k, static_cast<uint8_t>(words[k / 4] >> k % 4 * 8));
+        for (int k = 0; k < n; ++k) {
+            const int of = 8 - n + k;
+            store(address + k, static_cast<uint8_t>(bytes[of / 4] >> of % 4 * 8));
+        }
     } else if constexpr (n == 8) {
-        store(reinterpret_cast<Bits64 *>(address), Bits64{{words[0], words[1]}});
+        store(reinterpret_cast<Bits64 *>(address), Bits64{{bytes[0], bytes[1]}});
     } else {
-        store(reinterpret_cast<uint32_t *>(address), words[0]);
+        store(reinterpret_cast<uint32_t *>(address), bytes[1]);
     }
+}
+
+template <int n>
+GN_DEVICE void store_bytes(uint8_t *address, const float (&y)[n], const Arguments &a, bool aligned) {
+    uint32_t bytes[2] = {0, 0};
+#pragma unroll
+    for (int k = 0; k < n; ++k) bytes[(8 - n + k) / 4] |= to_byte(y[k], a) << k % 4 * 8;
+    store_bytes<n>(address, bytes, aligned);
 }
 
 template <Epilogue epilogue>
@@ -50,9 +58,7 @@ GN_DEVICE void apply_element(float d, int32_t e, const Affine *table, const Norm
     const Affine affine = table[divide(s.offset + static_cast<uint32_t>(e), a.by_positions)];
     const float y = finish<epilogue>(multiply_add(d - normal.mean, affine.gain * normal.rstd, affine.offset), a);
     if (epilogue == kAny && a.output_dtype >= GN_I8) {
-        const float reciprocal = 1.0f / a.output_scale;
-        store(at<uint8_t>(a.y, s) + e, a.output_dtype == GN_I8 ? to_i8(y, a.output_scale, reciprocal)
-                                                               : to_e4m3(y, a.output_scale, reciprocal));
+        store(at<uint8_t>(a.y, s) + e, static_cast<uint8_t>(to_byte(y, a)));
     } else {
         store(at<typename Number<dtype>::Stored>(a.y, s) + e, Number<dtype>::narrow(y));
     }
@@ -62,45 +68,46 @@ template <int dtype, Epilogue epilogue>
 GN_DEVICE void apply_vector(Bits128 &held, int32_t e, const Affine *table, const Normal &normal, const Slice &s,
                             const Arguments &a) {
     using Stored = typename Number<dtype>::Stored;
-    constexpr int kVector = Number<dtype>::kVector;
+    constexpr int kVector = Number<dtype>::kVector, kWord = kVector / 4;
     const uint32_t from = s.offset + static_cast<uint32_t>(e);
     const uint32_t channel = divide(from, a.by_positions);
-    float y[kVector];
-    if (s.period >= kVector) {  // two channels at most
-        const uint32_t next = s.period - (from - channel * s.period);
-        const Affine one = table[channel];
-        const Affine two = table[next < kVector ? channel + 1 : channel];
-        const float gain[2] = {one.gain * normal.rstd, two.gain * normal.rstd};
-        each<dtype>(held, [&](int k, float d) {
-            const bool first = static_cast<uint32_t>(k) < next;
-            y[k] = multiply_add(d - normal.mean, first ? gain[0] : gain[1], first ? one.offset : two.offset);
-        });
-    } else {
-        each<dtype>(held, [&](int k, float d) {
-            const Affine affine = table[divide(from + static_cast<uint32_t>(k), a.by_positions)];
-            y[k] = multiply_add(d - normal.mean, affine.gain * normal.rstd, affine.offset);
-        });
-    }
+    const int32_t next = static_cast<int32_t>(s.period - (from - channel * s.period));
+    const Affine one = table[channel], two = table[next < kVector ? channel + 1 : channel];
+    uint32_t bytes[2] = {0, 0};
+#pragma unroll(epilogue == kAny ? 1 : 4)
+    for (int w = 0; w < 4; ++w) {  // the first word is always the next one, so that the loop need not be unrolled
+        float y[2] = {0, 0};
+        Number<dtype>::widen2(held.word[0], y[0], y[1]);
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) y[k] = finish<epilogue>(y[k], a);
-
-    if (epilogue == kAny && a.output_dtype >= GN_I8) {
-        store_bytes<kVector>(at<uint8_t>(a.y, s) + e, y, a, !a.scattered);
-        return;
+        for (int k = 0; k < kWord; ++k) {
+            const int i = kWord * w + k;
+            Affine affine = i < next ? one : two;  // two channels at most ...
+            if (s.period < kVector) affine = table[divide(from + static_cast<uint32_t>(i), a.by_positions)];  // ... or more
+            y[k] = finish<epilogue>(multiply_add(y[k] - normal.mean, affine.gain * normal.rstd, affine.offset), a);
+        }
+        held.word[0] = held.word[1], held.word[1] = held.word[2], held.word[2] = held.word[3];
+        held.word[3] = Number<dtype>::narrow2(y[0], y[1]);
+        if (epilogue == kAny && a.output_dtype >= GN_I8) {
+#pragma unroll
+            for (int k = 0; k < kWord; ++k) {
+                bytes[0] = bytes[0] >> 8 | bytes[1] << 24;
+                bytes[1] = bytes[1] >> 8 | to_byte(y[k], a) << 24;
+            }
+        }
     }
-    change<dtype>(held, [&](int k, float) { return y[k]; });
-    Stored *to = at<Stored>(a.y, s) + e;
-    if (a.scattered) {
-        store_elements<dtype>(to, held);
+    if (epilogue == kAny && a.output_dtype >= GN_I8) {
+        store_bytes<kVector>(at<uint8_t>(a.y, s) + e, bytes, !a.scattered);
+    } else if (a.scattered) {
+        store_elements<dtype>(at<Stored>(a.y, s) + e, held);
     } else {
-        store(reinterpret_cast<Bits128 *>(to), held);
+        store(reinterpret_cast<Bits128 *>(at<Stored>(a.y, s) + e), held);
     }
 }
 
 // The hot case: each vector within one channel, aligned, of x's type, nothing large. One multiply-add and the activation.
 template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const Normal &normal, const Slice &s,
-                          const Arguments &a, const Crew &crew, int count) {
+                          const Arguments &a, const Crew &crew) {
     constexpr int kVector = Number<dtype>::kVector;
     const int32_t begin = crew.first(vectors);
     Bits128 *to = reinterpret_cast<Bits128 *>(at<typename Number<dtype>::Stored>(a.y, s)) + begin;
@@ -130,21 +137,21 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const N
 
 // `table`: of the slice's channels. `large`: some parameter is.
 template <int dtype, Epilogue epilogue, int vectors>
-GN_DEVICE void apply(Bits128 (&held)[vectors], float extra, const Affine *table, const Normal &normal, bool large,
+GN_DEVICE void apply(Bits128 (&held)[vectors], const Extra *extras, const Affine *table, const Normal &normal, bool large,
                      const Slice &s, const Arguments &a, const Crew &crew, int count) {
     constexpr int kVector = Number<dtype>::kVector;
     const bool within = a.flat || ((s.offset | s.period) % kVector == 0);
     const bool near = !(fabsf(normal.mean) * normal.rstd > kFarthestMean<dtype>);  // NaN goes the fast way
     if (epilogue != kAny && within && near && !large && !a.scattered) {
-        apply_fast<dtype, epilogue>(held, table, normal, s, a, crew, count);
+        apply_fast<dtype, epilogue>(held, table, normal, s, a, crew);
     } else {
         each_in_turn(held, count, [&](int i, Bits128 &vector) {
-            const int32_t e = (crew.first(vectors) + i * 32) * kVector;
-            apply_vector<dtype, epilogue>(vector, e, table, normal, s, a);
+            apply_vector<dtype, epilogue>(vector, (crew.first(vectors) + i * 32) * kVector, table, normal, s, a);
         });
     }
-    const int32_t e = s.extra(kVector, crew);
-    if (e >= -s.lead) apply_element<dtype, epilogue>(extra, e, table, normal, s, a);
+    if (crew.index >= Extra::kThreads) return;
+    const Extra extra = extras[crew.index];
+    if (extra.element != Slice::kNone) apply_element<dtype, epilogue>(extra.value, extra.element, table, normal, s, a);
 }
 
 }  // namespace gn

@@ -5,12 +5,13 @@
 
 namespace gn {
 
-// Shared memory: kSlots + 1 partials, from kReservedBytes on the table of channels, for a team twice, used in turn: while
+// Shared memory: kSlots + 1 partials and the extra elements, from kReservedBytes on the table of channels, for a team twice, used in turn: while
 // one block still reads the table of a unit another may fill that of the next, but none that of the one after.
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nchw_resident(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
     Partial *slots = reinterpret_cast<Partial *>(shared());
+    Extra *extras = reinterpret_cast<Extra *>(slots + kSlots + 1);
     Exchange exchange(a);
 #pragma unroll 1
     while (exchange.more()) {
@@ -20,15 +21,17 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
         float extra;
-        load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
+        const int32_t e = s.extra(Number<dtype>::kVector, crew);
+        load_slice<dtype, Exchange::kLooped>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
         Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + exchange.parity() * a.table;
         const bool large = fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size);
 
-        Partial p = measure<dtype>(held, count, s.extra(Number<dtype>::kVector, crew) >= -s.lead, extra);
+        Partial p = measure<dtype>(held, count, e != Slice::kNone, extra);
+        if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
         const float pivot = p.pivot;
         const bool care = exchange.template unite<kPivoted>(p, large, slots);  // the table is filled, too
         const Normal normal{kPivoted ? (p.pivot - pivot) + p.mean : p.mean, rstd_of(p, a.epsilon)};
-        apply<dtype, epilogue>(held, extra, table, normal, care, s, a, crew, count);
+        apply<dtype, epilogue>(held, extras, table, normal, care, s, a, crew, count);
         exchange.next();
     }
     exchange.leave();

@@ -11,7 +11,7 @@ struct Crew {
     uint32_t index, size;
     // The first vector of this thread, of `vectors`.
     GN_DEVICE int32_t first(int vectors) const {
-        return static_cast<int32_t>(size == 32 ? index : index / 32 * 32 * static_cast<uint32_t>(vectors) + index % 32);
+        return static_cast<int32_t>(index / 32 * 32 * static_cast<uint32_t>(vectors) + index % 32);
     }
     // How many vectors of a slice it has.
     GN_DEVICE int share(const int32_t slice, int vectors) const {
@@ -31,7 +31,8 @@ struct Slice {
     uint32_t offset;          // element e from the origin on is of channel first + (offset + e) / P
     uint32_t period;          // P, or kLongPositions
 
-    // Each of the first threads holds an element of the lead, each of those from 16 on one of the trail. Below -lead: none.
+    // The element of the lead or the trail that this thread holds: the first threads one of the lead each, those from 16 on
+    // one of the trail, the others none.
     GN_DEVICE int32_t extra(int vector, const Crew &crew) const {
         const int32_t t = static_cast<int32_t>(crew.index);
         if (t < lead) return t - lead;
@@ -39,6 +40,14 @@ struct Slice {
     }
     static constexpr int32_t kNone = -16;
 };
+
+// Those elements, kept in shared memory, each by its thread for itself: there it takes no register.
+struct alignas(8) Extra {
+    static constexpr uint32_t kThreads = 24;
+    float value;
+    int32_t element;
+};
+static_assert(kWarps * Extra::kThreads * sizeof(Extra) <= kReservedBytes);
 
 // Sets the channels of a slice of `elements`, `into` of them after the begin of channel `first`.
 GN_DEVICE void set_channels(Slice &s, const Arguments &a, uint32_t into, uint32_t elements) {
@@ -134,15 +143,50 @@ GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
     }
 }
 
+// `looped`: a register that only some threads load looks filled before, all the way round a loop, unless it is.
+
+// x + residual. In stages, of as many vectors of each as there are registers for: 6, 3 and 1 of 10.
+template <int dtype, bool looped, int vectors>
+GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Slice &s, const Crew &crew, int count,
+                        const void *residual, void *sum) {
+    using Stored = typename Number<dtype>::Stored;
+    const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
+    Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
+    forget(from), forget(more), forget(to);
+    constexpr int kMost = looped ? 11 : 12;  // vectors in registers at a time
+    Bits128 other[vectors];
+    int end = 0;
+#pragma unroll
+    for (int j = 0; j < vectors; ++j) {
+        if (j == end) {
+            end += j < kMost - 1 ? (kMost - j) / 2 : 1;
+#pragma unroll
+            for (int k = j; k < (end < vectors ? end : vectors); ++k) {
+                other[k] = Bits128{};
+                if (looped) held[k] = Bits128{};
+                if (k < count) held[k] = load_once(from + k * 32);
+                if (k < count) other[k] = load_once(more + k * 32);
+            }
+        }
+        if (j < count) {
+            add<dtype>(held[j], other[j]);
+            if (sum) store(to + j * 32, held[j]);
+        }
+    }
+}
+
 // Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked.
-template <int dtype, int vectors>
-GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s, const Arguments &a, const Crew &crew,
-                          int count, const void *tensor, const void *residual, void *sum) {
+// `e`: the extra element.
+template <int dtype, bool looped, int vectors>
+GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, int32_t e, const Slice &s, const Arguments &a,
+                          const Crew &crew, int count, const void *tensor, const void *residual, void *sum) {
     using Stored = typename Number<dtype>::Stored;
     constexpr int kVector = Number<dtype>::kVector;
     const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.first(vectors);
     const int32_t rest = s.vectors - crew.first(vectors);
-    if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
+    if (residual && !a.scattered) {
+        load_sum<dtype, looped>(held, from, s, crew, count, residual, sum);
+    } else if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             const int32_t k = (crew.first(vectors) + i * 32) * kVector;
             if (i < count) vector = load_elements<dtype>(at<Stored>(tensor, s) + k);
@@ -151,15 +195,15 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s
         forget(from);  // else every address is computed anew
 #pragma unroll
         for (int j = 0; j < vectors; ++j) {
+            if (looped) held[j] = Bits128{};
             if (j * 32 < rest) held[j] = load_once(from + j * 32);
         }
     }
-    const int32_t e = s.extra(kVector, crew);
     extra = 0.0f;
-    if (e >= -s.lead) extra = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
+    if (e != Slice::kNone) extra = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
     if (!residual) return;
 
-    if (e >= -s.lead) {
+    if (e != Slice::kNone) {
         const Stored rounded = Number<dtype>::narrow(extra + Number<dtype>::widen(load(at<Stored>(residual, s) + e)));
         extra = Number<dtype>::widen(rounded);
         if (sum) store(at<Stored>(sum, s) + e, rounded);
@@ -171,24 +215,6 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, const Slice &s
             add<dtype>(vector, load_elements<dtype>(at<Stored>(residual, s) + k));
             if (sum) store_elements<dtype>(at<Stored>(sum, s) + k, vector);
         });
-        return;
-    }
-    constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
-    const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
-    Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
-#pragma unroll
-    for (int j = 0; j < vectors; j += kBatch) {
-        Bits128 batch[kBatch] = {};  // else these registers seem to hold something all the way round a loop of units
-#pragma unroll
-        for (int b = 0; b < kBatch; ++b) {
-            if (j + b < count) batch[b] = load_once(more + (j + b) * 32);
-        }
-#pragma unroll
-        for (int b = 0; b < kBatch; ++b) {
-            if (j + b >= count) break;
-            add<dtype>(held[j + b], batch[b]);
-            if (sum) store(to + (j + b) * 32, held[j + b]);
-        }
     }
 }
 

@@ -25,8 +25,9 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
-        load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
-        p = combine(p, measure<dtype>(held, count, s.extra(Number<dtype>::kVector, crew) >= -s.lead, extra));
+        const int32_t e = s.extra(Number<dtype>::kVector, crew);
+        load_slice<dtype, true>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
+        p = combine(p, measure<dtype>(held, count, e != Slice::kNone, extra));
     }
     combine_block<kPivoted>(p, false, reinterpret_cast<Partial *>(shared()));
     if (thread() == 0) store_partial(chunk(a, unit) + rank, p);
@@ -52,6 +53,7 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
     const uint32_t unit = number / static_cast<uint32_t>(a.slices), rank = number - unit * static_cast<uint32_t>(a.slices);
     const Crew crew{thread(), threads()};
     Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes);
+    Extra *extras = reinterpret_cast<Extra *>(reinterpret_cast<Partial *>(shared()) + kSlots + 1);
     const void *tensor = a.sum ? a.sum : a.x, *residual = a.sum ? nullptr : a.residual;
     const Slice whole = slice_of<dtype, true>(a, unit, rank);
     bool large = false;
@@ -68,7 +70,8 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
         float extra;
-        load_slice<dtype>(held, extra, s, a, crew, count, tensor, residual, nullptr);
+        const int32_t e = s.extra(Number<dtype>::kVector, crew);
+        load_slice<dtype, true>(held, extra, e, s, a, crew, count, tensor, residual, nullptr);
         if (a.refill) {
             barrier();  // all have read the table of the tile before
             large = barrier_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size));
@@ -80,8 +83,9 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
                 if (j < count) change<dtype>(held[j], [&](int, float x) { return x - p.pivot; });
             }
         }
+        if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
         const Affine *here = table + (a.refill ? 0 : s.first - whole.first);
-        apply<dtype, epilogue>(held, extra, here, normal, large, s, a, crew, count);
+        apply<dtype, epilogue>(held, extras, here, normal, large, s, a, crew, count);
     }
 }
 

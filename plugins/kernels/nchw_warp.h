@@ -5,7 +5,7 @@
 
 namespace gn {
 
-// Shared memory: from kReservedBytes on a table of channels for each warp.
+// Shared memory: for each warp its extra elements, and from kReservedBytes on a table of channels.
 template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nchw_warp(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
@@ -17,16 +17,19 @@ GN_DEVICE void nchw_warp(const Arguments &a) {
     const int count = crew.share(s.vectors, vectors);
     Bits128 held[vectors];
     float extra;
-    load_slice<dtype>(held, extra, s, a, crew, count, a.x, a.residual, a.sum);
+    const int32_t e = s.extra(Number<dtype>::kVector, crew);
+    load_slice<dtype, false>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
     Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + warp * a.table;
     const bool large = warp_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, 32));
 
-    Partial p = measure<dtype>(held, count, s.extra(Number<dtype>::kVector, crew) >= -s.lead, extra);
+    Partial p = measure<dtype>(held, count, e != Slice::kNone, extra);
+    Extra *extras = reinterpret_cast<Extra *>(shared()) + warp * Extra::kThreads;
+    if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
     const float pivot = p.pivot;
     p = broadcast<kPivoted>(combine_warp<kPivoted>(p));
     warp_barrier();  // the table is filled
     const Normal normal{kPivoted ? (p.pivot - pivot) + p.mean : p.mean, rstd_of(p, a.epsilon)};
-    apply<dtype, epilogue>(held, extra, table, normal, large, s, a, crew, count);
+    apply<dtype, epilogue>(held, extras, table, normal, large, s, a, crew, count);
 }
 
 template <int dtype, Epilogue epilogue, int vectors>

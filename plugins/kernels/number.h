@@ -23,6 +23,8 @@ struct Number<GN_F32> {
     using Stored = uint32_t;
     static constexpr int kVector = 4;
     static constexpr bool kPivoted = true;
+    static GN_DEVICE void widen2(uint32_t word, float &only, float &) { only = as_float(word); }
+    static GN_DEVICE uint32_t narrow2(float only, float) { return as_bits(only); }
     static GN_DEVICE float widen(Stored bits) { return as_float(bits); }
     static GN_DEVICE Stored narrow(float value) { return as_bits(value); }
 };

@@ -109,9 +109,10 @@ GN_DEVICE Bits128 load(const Bits128 *address) {
         : "l"(address));
     return v;
 }
+// Not .nc: that may be postponed beyond stores, until it is needed, and loads would wait for each other.
 GN_DEVICE Bits128 load_once(const Bits128 *address) {
     Bits128 v;
-    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
         : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
         : "l"(address));
     return v;

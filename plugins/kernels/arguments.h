@@ -46,6 +46,7 @@ struct Arguments {
 
     float epsilon;
     float output_scale;
+    float output_reciprocal;  // 1 / output_scale, rounded
     int32_t output_dtype;     // gn_dtype
     int32_t activation;       // gn_activation
     int32_t parameter_f32;    // scale, bias, s and t are float32 and x is not

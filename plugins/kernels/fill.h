@@ -37,6 +37,7 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
 
     a.epsilon = p.epsilon;
     a.output_scale = p.output_scale;
+    a.output_reciprocal = 1.0f / p.output_scale;
     a.output_dtype = p.output_dtype;
     a.activation = p.activation;
     a.parameter_f32 = p.parameter_dtype == GN_F32 && p.dtype != GN_F32;

@@ -35,35 +35,69 @@ GN_DEVICE bool fill_table(const Arguments &a) {
                        static_cast<int32_t>(p.end - p.begin), thread(), threads());
 }
 
-// The general case in few instructions: any activation, type of y, alignment, parameters and mean.
-template <int dtype, Epilogue epilogue>
-GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a, const Patch &p,
-                         const Place &t) {
-    using Stored = typename Number<dtype>::Stored;
+// As store_some, for y in 8 bits.
+template <int dtype>
+GN_DEVICE void store_bytes(uint8_t *address, const uint32_t (&bytes)[2], const Patch &p, const Place &t,
+                           const Arguments &a) {
     constexpr int kVector = Number<dtype>::kVector;
-    const Affine *lines = bench::table(a) + t.column * kVector;
-    const float *origins = bench::origins(a) + t.column * kVector;
-    float y[kVector];
-    each<dtype>(vector, [&](int k, float d) {
-        y[k] = finish<epilogue>(multiply_add(d - origins[k], lines[k].gain, lines[k].offset), a);
-    });
-    if (epilogue == kAny && a.output_dtype >= GN_I8) {
-        uint8_t *to = static_cast<uint8_t *>(a.y) + offset;
-        if (t.whole(kVector) && !a.scattered) {
-            store_bytes<kVector>(to, y, a, true);
-            return;
-        }
-        const float reciprocal = 1.0f / a.output_scale;
-        const bool pads = p.last && !a.scattered;
-#pragma unroll
-        for (int k = 0; k < kVector; ++k) {
-            const uint8_t byte = a.output_dtype == GN_I8 ? to_i8(y[k], a.output_scale, reciprocal)
-                                                         : to_e4m3(y[k], a.output_scale, reciprocal);
-            if (t.has(k) || (pads && k >= t.end)) store(to + k, t.has(k) ? byte : uint8_t{0});
+    if (t.whole(kVector) && !a.scattered) {
+        if constexpr (kVector == 8) {
+            store(reinterpret_cast<Bits64 *>(address), Bits64{{bytes[0], bytes[1]}});
+        } else {
+            store(reinterpret_cast<uint32_t *>(address), bytes[1]);
         }
         return;
     }
-    change<dtype>(vector, [&](int k, float) { return y[k]; });
+    const bool pads = p.last && !a.scattered;
+#pragma unroll
+    for (int k = 0; k < kVector; ++k) {
+        const uint8_t byte = static_cast<uint8_t>(bytes[kVector == 4 ? 1 : k / 4] >> k % 4 * 8);
+        if (t.has(k) || (pads && k >= t.end)) store(address + k, t.has(k) ? byte : uint8_t{0});
+    }
+}
+
+// The general case in few instructions: any activation, type of y, alignment, parameters and mean.
+template <int dtype, Epilogue epilogue>
+GN_DEVICE void apply_row(Bits128 &vector, int64_t offset, const Arguments &a) {
+    using Stored = typename Number<dtype>::Stored;
+    constexpr int kVector = Number<dtype>::kVector;
+    // Found anew each time, and not kept beside x.
+    const uint32_t column = place_of<dtype>(a, bench::patch()).column;
+    const Affine *lines = bench::table(a) + column * kVector;
+    const float *origins = bench::origins(a) + column * kVector;
+    const bool quantized = epilogue == kAny && a.output_dtype >= GN_I8;
+    const auto byte = [&](float y) -> uint32_t {
+        return a.output_dtype == GN_I8 ? to_i8(y, a.output_scale, a.output_reciprocal)
+                                         : to_e4m3(y, a.output_scale, a.output_reciprocal);
+    };
+    const auto value = [&](int k, float d) {
+        return finish<epilogue>(multiply_add(d - origins[k], lines[k].gain, lines[k].offset), a);
+    };
+    uint32_t bytes[2] = {0, 0};  // the last ones come last into the high bits of the second
+#pragma unroll 1
+    for (int w = 0; w < 4; ++w) {  // after four turns all words are where they were
+        uint32_t word = vector.word[0];
+        if constexpr (kVector == 4) {
+            const float y = value(w, as_float(word));
+            word = as_bits(y);
+            if (quantized) bytes[1] = bytes[1] >> 8 | byte(y) << 24;
+        } else {
+            float low, high;
+            Number<dtype>::widen2(word, low, high);
+            low = value(2 * w, low);
+            high = value(2 * w + 1, high);
+            word = Number<dtype>::narrow2(low, high);
+            bytes[0] = bytes[0] >> 16 | bytes[1] << 16;
+            if (quantized) bytes[1] = bytes[1] >> 16 | byte(low) << 16 | byte(high) << 24;
+        }
+        vector = Bits128{{vector.word[1], vector.word[2], vector.word[3], word}};
+    }
+    const Patch &p = bench::patch();
+    const Place t = place_of<dtype>(a, p);
+    if (quantized) {
+        store_bytes<dtype>(static_cast<uint8_t *>(a.y) + offset, bytes, p, t, a);
+        return;
+    }
     store_some<dtype>(static_cast<Stored *>(a.y) + offset, vector, p, t, a);
 }
 
@@ -104,14 +138,14 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, const Argume
 
 template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void apply_rows(Bits128 (&held)[vectors], int64_t begin, bool care, const Arguments &a, int count) {
-    const Patch &p = bench::patch();
-    const Place t = place_of<dtype>(a, p);
-    const int64_t offset = offset_of(a, p, t, begin, a.output_pitch);
+    const Place t = place_of<dtype>(a, bench::patch());
+    int64_t offset = offset_of(a, bench::patch(), t, begin, a.output_pitch);
     if (epilogue != kAny && !care && !a.scattered && t.whole(Number<dtype>::kVector)) {
         apply_fast<dtype, epilogue>(held, offset, a, static_cast<int>(t.column), count);
     } else {
-        each_in_turn(held, count, [&](int i, Bits128 &vector) {
-            apply_row<dtype, epilogue>(vector, offset + i * a.output_step, a, p, t);
+        each_in_turn(held, count, [&](int, Bits128 &vector) {
+            apply_row<dtype, epilogue>(vector, offset, a);
+            offset += a.output_step;
         });
     }
 }

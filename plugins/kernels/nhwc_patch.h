@@ -104,20 +104,22 @@ GN_DEVICE void store_some(typename Number<dtype>::Stored *address, const Bits128
     }
 }
 
-// Loads `count` rows, all of them before any is used.
-template <int dtype, int vectors>
+// Loads `count` rows, all of them before any is used. In a loop the others become zeros: else these registers seem to
+// hold something all the way round, and others are needed.
+template <int dtype, bool looped, int vectors>
 GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Patch &p, const Place &t, int64_t begin,
                          int count, const void *tensor) {
     using Stored = typename Number<dtype>::Stored;
     const Stored *from = static_cast<const Stored *>(tensor) + offset_of(a, p, t, begin, a.pitch);
     if (a.scattered) {
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
-            if (i < count) vector = load_some<dtype>(from + i * a.step, t.end);
+            vector = i < count ? load_some<dtype>(from + i * a.step, t.end) : Bits128{};
         });
         return;
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
+        if (looped) held[j] = Bits128{};
         if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from + j * a.step));
     }
 }
@@ -144,7 +146,7 @@ GN_DEVICE void add_rows(Bits128 (&held)[vectors], const Arguments &a, const Patc
     constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
 #pragma unroll
     for (int j = 0; j < vectors; j += kBatch) {
-        Bits128 batch[kBatch];
+        Bits128 batch[kBatch] = {};  // else what it was in the round before is kept for the rows that are not there
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
             if (j + b < count) batch[b] = load_once(reinterpret_cast<const Bits128 *>(more(at + b * a.step)));
@@ -163,11 +165,13 @@ GN_DEVICE void add_rows(Bits128 (&held)[vectors], const Arguments &a, const Patc
 template <class T>
 GN_DEVICE void pad(T *tensor, const Arguments &a, const Patch &p, int64_t pitch, uint32_t vector) {
     const int64_t from = a.scattered ? a.channels : (a.channels + int64_t{vector} - 1) / vector * vector;
+    uint32_t index = thread();
+    forget(index);
 #pragma unroll 1
-    for (int64_t row = thread() / 32; row < p.rows; row += threads() / 32) {
+    for (int64_t row = index; row < p.rows; row += threads()) {
         T *here = tensor + (p.sample * a.positions + p.position + row) * pitch;
 #pragma unroll 1
-        for (int64_t c = from + thread() % 32; c < pitch; c += 32) store(here + c, T{0});
+        for (int64_t c = from; c < pitch; ++c) store(here + c, T{0});
     }
 }
 

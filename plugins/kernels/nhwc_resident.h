@@ -11,7 +11,7 @@ GN_DEVICE int begin_patch(Bits128 (&held)[vectors], const Arguments &a, const Ex
     const Patch p = patch_of<dtype>(a, exchange.unit, exchange.rank);
     const Place t = place_of<dtype>(a, p);
     const int count = t.share(static_cast<uint32_t>(p.rows), a);
-    load_rows<dtype>(held, a, p, t, 0, count, a.x);
+    load_rows<dtype, std::is_same_v<Exchange, Team>>(held, a, p, t, 0, count, a.x);
     if (thread() == 0) bench::patch() = p;
     barrier();
     return count;

@@ -98,7 +98,7 @@ def bench(asked: argparse.Namespace, arguments: list[str], clock: Callable[[], f
     date = asked.date or datetime.date.today().isoformat()
     found = results.begun(cases, date=date, command=" ".join(["gpu_bench.py", *arguments]), budget_s=asked.budget)
     with tempfile.TemporaryDirectory(prefix="gn_deploy-") as folder:
-        found["library"], library = built(asked.library, Path(folder))
+        found["library"], library = library_of(asked.library, Path(folder))
         process = Supervised(asked.machine, library, Path(folder))
         try:
             facts = process.ask("starting", child.facts, limit=60.0)
@@ -158,15 +158,15 @@ def demand(asked: argparse.Namespace) -> None:
         raise UnavailableError("; ".join(lacking), "this script wants a machine with an NVIDIA GPU")
 
 
-def built(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path]:
+def library_of(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path]:
     """What the results say of the library, and where it is."""
     seconds = None
     if library is None:
-        from gn_deploy.plugin.build import build
+        from scripts.gpu.built import build_here
 
         begun = time.monotonic()
         tell("building the kernels for this GPU")
-        library = build(folder / "libgn_deploy_plugin.so", architectures=[architecture()]).path
+        library = build_here(folder / "libgn_deploy_plugin.so", lambda done, of, name: tell(f"{done} of {of} {name}"))
         seconds = round(time.monotonic() - begun, 1)
         tell(f"built in {seconds:.0f} s")
     elif not library.is_file():
@@ -179,12 +179,13 @@ def built(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path]:
 def what_it_says(library: Path) -> dict[str, Any]:
     """Of itself: what it was built from and for. Raises InputError where it has no code for this GPU."""
     from gn_deploy.plugin.about import about
+    from scripts.gpu import built
 
     try:
         found = about(library)
     except InputError:
         return {}  # a library with the same functions that is not the plugin's, as in the tests
-    here = architecture()
+    here = built.architecture()
     kin = [a for a in found.architectures if a // 10 == here // 10 and a <= here]
     if not kin and not [p for p in found.ptx if p <= here]:
         raise InputError(f"'{library}' is built for {found.built_for}, this GPU is sm_{here}", f"--arch {here}")
@@ -196,13 +197,6 @@ def what_it_says(library: Path) -> dict[str, Any]:
         "compiler": found.compiler,
         "built_for": found.built_for,
     }
-
-
-def architecture() -> int:
-    import torch
-
-    major, minor = torch.cuda.get_device_capability(0)
-    return 10 * int(major) + int(minor)
 
 
 def launch_cost(process: Any) -> float | None:

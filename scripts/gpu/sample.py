@@ -93,6 +93,7 @@ class Check:
 PLAIN = Check((2, 32, 16, 16), 8)
 WIDE = Check((1, 16, 96, 96), 2)  # 147 KB a group in float16, 288 KB in float32: more than one block holds
 MANY = Check((12, 64, 24, 24), 32)  # 384 groups: more than a persistent grid has teams
+FULL = {"nchw": Check((4, 32, 56, 56), 4), "nhwc": Check((4, 32, 28, 28), 4)}  # 49 KB, the largest tile of one block
 ODD = (
     Check((2, 6, 1), 3),
     Check((3, 30, 7, 7), 5),
@@ -120,6 +121,11 @@ def sample(*, large: bool = True) -> tuple[Check, ...]:
 def _types() -> Iterator[Check]:
     for plain, dtype, layout in itertools.product((PLAIN, WIDE, MANY), FLOATS, LAYOUTS):
         yield replace(plain, dtype=dtype, layout=layout)
+
+    for layout, full in FULL.items():
+        yield replace(full, layout=layout)
+        yield replace(full, layout=layout, dtype="bfloat16", residual=True, sum=True)
+        yield replace(full, layout=layout, dtype="float32", shape=(4, 16, *full.shape[2:]), modulation=3)
 
 
 def _epilogues() -> Iterator[Check]:

@@ -14,6 +14,7 @@ from gn_deploy.errors import UnavailableError
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.binding import CDevice, Library
 from gn_deploy.plugin.location import ENVIRONMENT
+from scripts.gpu.built import architecture, build_here
 from scripts.gpu.machine import CudaMachine, missing
 
 
@@ -33,15 +34,11 @@ def library_file(gpu: Any) -> Path:
         return Path(os.environ[ENVIRONMENT])
     if isinstance(compiler := toolchain.search(), Rejected):
         pytest.skip(f"{compiler.reason}; {ENVIRONMENT} may name a library built elsewhere")
-    from gn_deploy.plugin.build import build
-
-    major, minor = gpu.cuda.get_device_capability(0)
-    made = Path(tempfile.gettempdir()) / f"gn_deploy-gpu-{os.getuid()}" / f"libgn_deploy_plugin_{major}{minor}.so"
+    made = Path(tempfile.gettempdir()) / f"gn_deploy-gpu-{os.getuid()}" / f"libgn_deploy_plugin_{architecture()}.so"
     made.parent.mkdir(exist_ok=True)
     with made.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # objects that are still good are taken from the builder's own cache
-        build(made, architectures=[10 * int(major) + int(minor)])
-    return made
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return build_here(made)
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,23 @@
 """The GPU benchmark from the command line, whole, on a machine made of host memory and a library in plain words."""
 
+import hashlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 
 from gn_deploy.errors import InputError
 from gn_deploy.plugin import about
+from gn_deploy.plugin import build as builder
 from gn_deploy.plugin.binding import Library
 from scripts import gpu_bench
-from scripts.gpu import child, phases, results
+from scripts.gpu import built, child, phases, results
 from scripts.gpu.budget import Budget
 from scripts.gpu.cases import Case
 from scripts.gpu.sample import PLAIN, Check
@@ -392,6 +396,25 @@ def test_commands_that_are_written_down_can_be_typed() -> None:
         assert gpu_bench.parser().parse_args(re.split(" {2,}", line)[0].split()[2:])
 
 
+def test_the_library_is_built_for_this_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def compile_nothing(output: Path, **options: Any) -> SimpleNamespace:
+        output.write_bytes(b"library")
+        options["tell"](3, 4, "a.cu")
+        return SimpleNamespace(path=output)
+
+    build = create_autospec(builder.build, side_effect=compile_nothing)  # which knows what build takes
+    monkeypatch.setattr(builder, "build", build)
+    monkeypatch.setattr(built, "architecture", lambda: 90)
+    told, path = gpu_bench.library_of(None, tmp_path)
+    assert build.call_args.kwargs["architectures"] == [90]
+    assert path.parent == tmp_path
+    assert told["sha256"] == hashlib.sha256(b"library").hexdigest()
+    assert told["build_s"] >= 0
+    assert "3 of 4 a.cu" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("architectures", "ptx", "here", "runs"),
     [
@@ -408,7 +431,7 @@ def test_a_library_for_another_gpu_is_refused(
 ) -> None:
     found = about.About(Path("x.so"), 1, "0", "unknown", "nvcc 13.0", "own", (), architectures, ptx, (), ())
     monkeypatch.setattr(about, "about", lambda path: found)
-    monkeypatch.setattr(gpu_bench, "architecture", lambda: here)
+    monkeypatch.setattr(built, "architecture", lambda: here)
     if runs:
         told = gpu_bench.what_it_says(Path("x.so"))
         assert told == {"sources": "unknown", "outdated": False, "compiler": "nvcc 13.0", "built_for": found.built_for}

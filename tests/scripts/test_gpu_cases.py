@@ -4,7 +4,10 @@ import math
 
 import pytest
 
+from gn_deploy.decision import Rejected
 from gn_deploy.plugin.binding import CProblem, Library, Selected, struct
+from gn_deploy.plugin.problem import DEVICES, Problem
+from gn_deploy.plugin.select import select
 from scripts.gpu.cases import CASES, EPILOGUES, MIB, Case
 from scripts.gpu.targets import target, verdict
 from tests.scripts.naive import naive
@@ -68,6 +71,13 @@ def test_problems_are_accepted_and_say_what_the_case_says() -> None:
             parts.sum,
             3 if parts.modulation else 0,
         )
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_every_case_has_a_kernel_on_every_gpu(device: str) -> None:
+    for case in CASES:
+        found = select(Problem(**case.problem()), DEVICES[device])
+        assert not isinstance(found, Rejected), f"{case.key}: {found}"
 
 
 @pytest.mark.parametrize(

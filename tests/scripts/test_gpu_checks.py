@@ -1,5 +1,6 @@
 """The checks of the GPU benchmark accept a right library and catch every seeded fault."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -7,8 +8,12 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from gn_deploy.plugin.binding import ACTIVATIONS, CProblem, Library, struct
+from gn_deploy.decision import Rejected
+from gn_deploy.plugin.binding import ACTIVATIONS, VARIANTS, CProblem, Library, struct
+from gn_deploy.plugin.problem import DEVICES, Problem
+from gn_deploy.plugin.select import select
 from scripts.gpu import checks, sanitized
+from scripts.gpu.cases import CASES
 from scripts.gpu.memory import HostMemory
 from scripts.gpu.sample import FLOATS, LARGE, MANY, ODD, PLAIN, WIDE, Check, sample
 from tests.scripts.naive import naive
@@ -83,6 +88,32 @@ def test_the_sample_visits_everything() -> None:
     assert {len(c.shape) for c in found} == {3, 4, 5}
     assert set(LARGE) <= set(found)
     assert found[-1] in LARGE  # what takes longest comes last
+
+
+def test_on_a_large_gpu_every_variant_is_checked_in_every_tile() -> None:
+    """But for teams with full registers, whose units are too large for the oracle: those are in the timed layers."""
+    tiles: dict[tuple[str, str], set[int]] = {}
+    loops: set[str] = set()
+    for check, variant in itertools.product(sample(), VARIANTS):
+        found = select(Problem(**check.problem()), DEVICES["H200"], variant)
+        if isinstance(found, Rejected) or not found.choice.blocks:
+            continue
+        choice = found.choice
+        tiles.setdefault((variant, check.layout), set()).add(choice.vectors)
+        if variant == "team" and choice.units > choice.blocks // choice.slices:
+            loops.add(check.layout)
+    assert tiles["warp", "nchw"] == {2, 4, 8}
+    for layout in ("nchw", "nhwc"):
+        assert tiles["block", layout] == tiles["cluster", layout] == {2, 5, 10}
+        assert tiles["team", layout] >= {2}
+        assert ("split", layout) in tiles
+    assert loops == {"nchw", "nhwc"}  # a team that goes from unit to unit
+    timed = {
+        (case.layout, found.choice.vectors)
+        for case in CASES
+        if (found := select(Problem(**case.problem()), DEVICES["H200"], "team"))
+    }
+    assert timed >= {("nchw", 10), ("nchw", 5), ("nhwc", 10), ("nhwc", 5)}
 
 
 def test_keys_name_what_is_unusual() -> None:

@@ -97,8 +97,8 @@ class Case:
             "output_dtype": self.dtype,
             "activation": self.parts.activation,
             "output_scale": 1.0,
-            "has_residual": self.parts.residual,
-            "has_sum": self.parts.sum,
+            "has_residual": int(self.parts.residual),
+            "has_sum": int(self.parts.sum),
             "has_affine": 3,
             "has_modulation": 3 * self.parts.modulation,
         }

@@ -83,8 +83,8 @@ class Check:
             "output_dtype": self.y_dtype,
             "activation": self.activation,
             "output_scale": self.output_scale,
-            "has_residual": self.residual,
-            "has_sum": self.sum,
+            "has_residual": int(self.residual),
+            "has_sum": int(self.sum),
             "has_affine": self.affine,
             "has_modulation": self.modulation,
         }

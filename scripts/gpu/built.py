@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from gn_deploy import __version__
 from gn_deploy.plugin import build as builder
 
 
@@ -16,4 +15,4 @@ def architecture() -> int:
 
 def build_here(path: Path, tell: builder.Tell = lambda done, total, name: None) -> Path:
     """For this GPU alone; objects that are still good are taken from the builder's cache."""
-    return builder.build(path, version=__version__, architectures=[architecture()], tell=tell).path
+    return builder.build(path, architectures=[architecture()], tell=tell).path

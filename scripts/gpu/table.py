@@ -9,6 +9,7 @@ from scripts.gpu.results import case_of
 HEAD = tuple("layer|x|type|computes|variant|µs|GB/s|of a copy|x torch|x compile|best|verdict".split("|"))
 SHORT = {"float32": "fp32", "float16": "fp16", "bfloat16": "bf16"}
 DASH = "-"
+DRIFT = 0.05  # of a copy's time within one case; medians of the same kernel differ by 1 to 2 % else
 
 
 def rows(results: dict[str, Any]) -> list[tuple[str, ...]]:
@@ -58,6 +59,9 @@ def summary(results: dict[str, Any]) -> str:
     held = promises.count("held")
     told.append(f"{len(timed)} of {len(results['cases'])} shapes timed")
     told.append(f"{held} of {held + promises.count('missed')} targets held")
+    unsteady = [row for row in results["cases"].values() if row.get("drift") and abs(row["drift"] - 1) > DRIFT]
+    if unsteady:
+        told.append(f"{len(unsteady)} of them on a GPU that changed its speed by more than {100 * DRIFT:.0f} %")
     if results["launch_us"]:
         told.append(f"an empty kernel takes {results['launch_us']:.1f} µs")
     return ". ".join([*told, *results["unfinished"]]) + "."

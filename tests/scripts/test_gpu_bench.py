@@ -302,6 +302,7 @@ def test_the_table_shows_every_time_and_what_would_have_been_better() -> None:
     row |= {"us": 4.0, "selected": "block", "best": "team", "variants": variants, "copy_us": 3.0}
     row |= {"eager_us": 10.0, "eager_beside_us": 4.0, "compile_us": 6.0, "compile_beside_us": 5.0}
     row["verdict"] = {"copy": "held", "eager": "held", "compile": "missed"}
+    row["drift"] = 0.9
     head, _, titles, rule, line, _, last = markdown(found).splitlines()
     assert head.startswith(
         "NVIDIA H200 (compute capability 9.0, 132 multiprocessors), driver 580, torch 2.13, 2026-11-28"
@@ -315,6 +316,7 @@ def test_the_table_shows_every_time_and_what_would_have_been_better() -> None:
         *("team 1.25x", "missed: compile"),
     ]
     assert "compute-sanitizer did not run: no time. 1 of 3 shapes timed. 2 of 3 targets held" in last
+    assert "1 of them on a GPU that changed its speed by more than 5 %" in last
     assert "an empty kernel takes 1.2 µs" in last
 
 

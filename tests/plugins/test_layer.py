@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gn_deploy.plugin.binding import ACTIVATIONS, DTYPES, LAYOUTS, VARIANTS, as_dict
+from gn_deploy.plugin.binding import (
+    ACTIVATIONS,
+    DTYPES,
+    LAYOUTS,
+    VARIANTS,
+    CChoice,
+    CDevice,
+    CProblem,
+    as_dict,
+    struct,
+)
 from tests.plugins.adapter import H100, SMALL
 from tests.plugins.layers import Layer
 from tests.plugins.vtable import RUNTIME, Context, Format, Sizes, Type, call, dynamic, fixed, tensor
@@ -267,6 +277,34 @@ def test_a_tactic_that_does_not_suit_the_sizes_of_the_moment_gives_way(host) -> 
     small, large = Layer((2, 8, 4, 4)), Layer((2, 8, 64, 64))
     assert launched(host, small, VARIANTS.index("warp") + 1)[1]["variant"] == "warp"
     assert launched(host, large, VARIANTS.index("warp") + 1)[1] == launched(host, large)[1]
+
+
+def test_a_copy_has_the_tactic(host) -> None:
+    layer = Layer((2, 8, 64, 64))
+    plugin = layer.create(host)
+    assert plugin.set_tactic(VARIANTS.index("split") + 1) == 0
+    for copy in (plugin.clone(), plugin.attach(Context())):
+        assert copy.on_shape_change(*layer.tensors()) == 0
+        assert run(copy, layer) == 0
+        assert VARIANTS[host.launch()[2].variant] == "split"
+        copy.close()
+    plugin.close()
+
+
+def test_more_teams_than_there_are_counters_for_are_not_formed(host) -> None:
+    """No GPU that there is has so many multiprocessors."""
+    host.device(SMALL | {"multiprocessors": 1 << 14})
+    layer = Layer((64, 64, 64, 64), {"num_groups": 64})
+    plugin = layer.create(host)
+    assert plugin.configure(*([fixed(t) for t in tensors] for tensors in layer.tensors())) == 0
+    assert "team" not in {VARIANTS[t - 1] for t in plugin.tactics()}
+    plugin.close()
+    team = VARIANTS.index("team")
+    asked = struct(CProblem, launched(host, layer)[0]), struct(CDevice, SMALL | {"multiprocessors": 1 << 14})
+    choice = CChoice()
+    assert host.c.gn_select(*map(ctypes.byref, asked), team, ctypes.byref(choice), None, ctypes.c_size_t(0)) == 0
+    assert choice.counters > 32 * 1024, "a team was no choice anyway"
+    assert launched(host, layer, team + 1)[1]["counters"] <= 32 * 1024
 
 
 def test_tactics_that_do_not_exist_are_refused(host, capfd) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gn_deploy.errors import InputError, ParityError
-from gn_deploy.targets import WITH_ENGINES, Target
+from gn_deploy.targets import AUTO, WITH_ENGINES, Target
 
 if TYPE_CHECKING:
     import onnx_ir as ir
@@ -342,7 +342,7 @@ def _words(progress: "Tell | None") -> "Callable[[str], None] | None":
 def checked_target(target: str | Target) -> Target:
     """The target, its form known to be one of ours; InputError names the nearest when it is not."""
     goal = Target.parse(target) if isinstance(target, str) else target
-    if goal.form is not None:
+    if goal.form not in (None, AUTO):
         from gn_deploy.forms import FORMS
 
         FORMS.require(goal.form)
@@ -387,6 +387,7 @@ def _normalized(source: Source) -> "ir.Model":
     from gn_deploy.exporters.recipe import Recipe, load_recipe
     from gn_deploy.graph.io import as_model
     from gn_deploy.graph.normalize import normalize
+    from gn_deploy.passes.quantize import unquantized
 
     if isinstance(source, str | Path) and Path(source).suffix == ".py":
         source = load_recipe(source)
@@ -395,5 +396,5 @@ def _normalized(source: Source) -> "ir.Model":
 
         source = export_module(source.module, source.inputs, dynamic=source.dynamic)
     if isinstance(source, str | Path):
-        return normalize(as_model(source))
-    return normalize(as_model(source).clone())
+        return unquantized(normalize(as_model(source)))
+    return unquantized(normalize(as_model(source).clone()))

@@ -14,6 +14,7 @@ from gn_deploy.graph.io import paused_gc
 from gn_deploy.graph.nodes import is_plain
 from gn_deploy.graph.subgraphs import subgraphs
 from gn_deploy.pieces import joined
+from gn_deploy.plugin.node import DOMAIN as PLUGIN
 from gn_deploy.registry import Unavailable
 
 _DEFAULTS_SINCE = 4  # IR version: before it, every initializer had to be an input as well and none was a default
@@ -36,7 +37,8 @@ def find(model: ir.Model) -> Found:
     Raises InputError for GroupNormalization nodes that ONNX does not allow and whose meaning cannot be guessed.
     """
     main = Facts(opset_of(model), model.graph.inputs, defaults=model.ir_version >= _DEFAULTS_SINCE)
-    bodies = [(model.graph, main), *((f.graph, Facts(opset_of(f))) for f in model.functions.values())]
+    functions = [f for f in model.functions.values() if f.domain != PLUGIN]  # whose nodes are sites, not their bodies
+    bodies = [(model.graph, main), *((f.graph, Facts(opset_of(f))) for f in functions)]
     forms = _by_root()
     sites: list[tuple[GroupNormSite, Facts]] = []
     misses: list[NearMiss] = []

@@ -20,6 +20,7 @@ SITES = {
     "num_groups = 1": GroupNormSpec(1, 32, rank=4),
     "rank 2": replace(SPEC, rank=2),
     "bfloat16": replace(SPEC, dtype="bfloat16"),
+    "residual, scale and shift, GELU, channels last": replace(SPEC, residual=True),
 }
 
 
@@ -28,7 +29,7 @@ def tables() -> str:
     header = ["form (read and written)", *FLOAT_DTYPES]
     specs = [replace(SPEC, dtype=d, stash_dtype="float64" if d == "float64" else "float32") for d in FLOAT_DTYPES]
     rows = [[f"`{form.name}`", *(opsets(form, spec) for spec in specs)] for form in forms]
-    targets = [*RUNTIMES[:5], "tensorrt@10.8", *RUNTIMES[5:]]
+    targets = [*RUNTIMES[:5], "tensorrt@10.8", "tensorrt+auto", "tensorrt+plugin", *RUNTIMES[5:]]
     chosen = [[f"`{name}`", *(written(Target.parse(name), spec) for spec in SITES.values())] for name in targets]
     return "\n\n".join(
         [

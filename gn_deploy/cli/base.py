@@ -238,7 +238,8 @@ def _site_table(decisions: "Iterable[SiteDecision]", heading: str, columns: "Seq
 
     def verdict(d: "SiteDecision") -> Text:
         if d.decision:
-            return Text(d.wrote or d.decision.reason, style="green")
+            wrote = d.wrote and ": ".join(filter(None, (d.wrote, plain(d.because))))
+            return Text(wrote or d.decision.reason, style="green")
         reason = d.decision.reason.removeprefix(f"left as {d.form}: ")
         return Text(f"left alone: {plain(reason)}", style="yellow")
 

@@ -23,6 +23,7 @@ FORMS: "Registry[Form]" = Registry(
             "mean_variance",
             "contrib",
             "plugin",
+            "trt_plugins",
             "nvidia_plugin",
         )
     },

@@ -8,6 +8,7 @@ from gn_deploy.forms.base import GroupNormSite, NearMiss, ReadOnly
 from gn_deploy.forms.base_fused import read_fused
 from gn_deploy.graph.facts import Facts
 from gn_deploy.graph.nodes import says_all
+from gn_deploy.plugin.node import DOMAIN
 from gn_deploy.spec import Activation
 
 GROUPS = 32  # of the GroupNorm plugin, which has no attribute for it (TensorRT, groupNormPlugin.cpp)
@@ -28,6 +29,8 @@ class NvidiaPlugin(ReadOnly):
     def read(self, node: ir.Node, facts: Facts) -> GroupNormSite | NearMiss | None:
         attributes = node.attributes
         if node.domain not in DOMAINS or len(node.inputs) < 3 or not says_all(node):
+            return None
+        if attributes.get_string("plugin_namespace", "") == DOMAIN:
             return None
         epsilon = attributes.get_float("epsilon", attributes.get_float("eps", 1e-5))
         swish = bool(attributes.get_int("bSwish", 0))

@@ -12,11 +12,15 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
 
+PLUGIN = "gn_deploy"
+"""The domain of nodes that stand for themselves: their bodies are for runtimes that have no plugin."""
+
+
 def normalize(model: "ir.Model", *, keep_functions: Container[tuple[str, str]] = ()) -> "ir.Model":
     """Normalizes ``model`` in place and returns it; a second call changes nothing.
 
-    1. Calls of the model's own functions are inlined, except those whose (domain, name) is in ``keep_functions`` and
-       those that cannot be: other opset, a graph as attribute, an input handed out unchanged.
+    1. Calls of the model's own functions are inlined, except the plugin's nodes, those whose (domain, name) is in
+       ``keep_functions`` and those that cannot be: other opset, a graph as attribute, an input handed out unchanged.
     2. Constant nodes become initializers, whatever attribute holds their value; those that are graph outputs stay.
     3. An If whose condition is constant is replaced by the branch it takes.
     4. Nodes are in topological order; values without a type or a shape get one where ONNX can infer it.
@@ -27,7 +31,7 @@ def normalize(model: "ir.Model", *, keep_functions: Container[tuple[str, str]] =
     """
     with paused_gc():
         _inline_functions(model, keep_functions)
-        _lift_constants(model)
+        lift_constants(model)
         inline_branches(model)
         if not all(_in_order(body, set()) for body in (model.graph, *(f.graph for f in model.functions.values()))):
             sort(model)
@@ -55,7 +59,8 @@ def _inline_functions(model: "ir.Model", keep: Container[tuple[str, str]]) -> No
         outputs = list(function.outputs)
         plain = len(set(outputs)) == len(outputs) and not set(outputs) & set(function.inputs)
         same_opset = all(imports.get(domain, v) == v for domain, v in function.opset_imports.items())
-        if (function.domain, function.name) not in keep and key not in with_graphs and plain and same_opset:
+        kept = function.domain == PLUGIN or (function.domain, function.name) in keep or key in with_graphs
+        if not kept and plain and same_opset:
             imports |= function.opset_imports
             inlined.add(key)
     if not inlined:
@@ -67,7 +72,8 @@ def _inline_functions(model: "ir.Model", keep: Container[tuple[str, str]]) -> No
         raise InputError(f"the model's functions cannot be inlined: {cause}", "export it without functions") from error
 
 
-def _lift_constants(model: "ir.Model") -> None:
+def lift_constants(model: "ir.Model") -> None:
+    """Makes initializers of the Constant nodes of every graph."""
     import onnx_ir as ir
 
     for graph in model.graphs():

@@ -20,6 +20,9 @@ _STANDARD = {
     ("com.microsoft", "SkipGroupNorm"): "Identity",
     ("com.microsoft", "SkipLayerNormalization"): "Identity",
     ("gn_deploy", "GroupNorm"): "Identity",
+    ("gn_deploy", "SkipGroupNorm"): "Identity",
+    ("trt.plugins", "GroupNorm"): "Identity",
+    ("trt.plugins", "SkipGroupNorm"): "Identity",
     ("", "GroupNorm"): "Identity",  # plugins of NVIDIA's
     ("", "GroupNormalizationPlugin"): "Identity",
 }

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from gn_deploy.graph.subgraphs import subgraphs
 
+Attribute = int | float | str | Sequence[int] | ir.TensorProtocol
+
 
 class Names:
     """Fresh names for a whole model: its graphs share one scope, so one set serves them all."""
@@ -45,6 +47,8 @@ class Builder:
         self.initializers: list[ir.Value] = []
         self.domains: set[str] = set()
         """Of the operators that are not ONNX's own."""
+        self.functions: dict[tuple[str, str, str], Callable[[], ir.Function]] = {}
+        """What makes the bodies of such operators, by (domain, name, overload)."""
         self.stands_for: dict[ir.Value, ir.Value] = {}
         """Other values of the graph that the new nodes compute as well: the old one -> the new one."""
         self._names = names
@@ -54,7 +58,7 @@ class Builder:
         self,
         op_type: str,
         inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
         *,
         dtype: ir.DataType | None = None,
         shape: ir.Shape | None = None,
@@ -67,7 +71,7 @@ class Builder:
         self,
         op_type: str,
         inputs: Sequence[ir.Value | None],
-        attributes: Mapping[str, int | float | str | Sequence[int]] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
         *,
         outputs: int = 1,
         dtype: ir.DataType | None = None,

@@ -124,10 +124,11 @@ def _lowered(path: str, digest: str, target: str) -> "tuple[ir.Model, ir.Model, 
     from gn_deploy import api
     from gn_deploy.graph.io import load
     from gn_deploy.graph.normalize import normalize
+    from gn_deploy.passes.quantize import unquantized
 
     lowered = api.lower(path, target)
     rewritten = sum(bool(d.decision) and d.wrote is not None for d in lowered.decisions)
-    return normalize(load(path)), normalize(lowered.model), (rewritten, len(lowered.decisions))
+    return normalize(load(path)), unquantized(normalize(lowered.model)), (rewritten, len(lowered.decisions))
 
 
 def again(result: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:

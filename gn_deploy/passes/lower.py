@@ -1,5 +1,6 @@
 """The pass that writes every Group Normalization of a model the way a target takes it best."""
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,12 +16,16 @@ from gn_deploy.graph.io import sort
 from gn_deploy.graph.provenance import stamp_model
 from gn_deploy.graph.splice import Names, dying_with
 from gn_deploy.passes.opset import change_opset, may_change
-from gn_deploy.passes.rewrite import in_copy, last_node, moved, rewrite
+from gn_deploy.passes.quantize import quantized
+from gn_deploy.passes.rewrite import drop_uncalled, in_copy, last_node, moved, rewrite
 from gn_deploy.sites import find, opset_of
 from gn_deploy.spec import GroupNormSpec
-from gn_deploy.targets import Target
+from gn_deploy.targets import AUTO, Target
 
 _HINT = "lower the file as it was before it was converted: --target onnx+native converts scale and bias with the opset"
+_RANKED = ("native", "plugin", "trt_plugins")
+"""Forms that are written with one more axis where the target normalizes rank 3 and more."""
+_QUANTIZING = ("plugin", "trt_plugins", AUTO)
 Verify = Callable[[GroupNormSite, ir.Model, ir.Model], Decision]
 """Judges a rewrite: the site, its region cut out as it was, and as it would be."""
 
@@ -38,6 +43,8 @@ class SiteDecision:
     spec: GroupNormSpec
     module: str = ""
     source: str = ""
+    because: str = ""
+    """Why this form, where the target chooses between TensorRT's own op and the plugin."""
 
 
 @dataclass
@@ -56,6 +63,7 @@ class _Plan:
     form: Form | None
     decision: Decision
     layer: GroupNormSite
+    because: str = ""
 
 
 class LowerGroupNorm(ir.passes.InPlacePass):
@@ -93,16 +101,18 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             if plan.form is not None:
                 site = moved(plan.layer, now)
                 at = _after(site, before, opset)
-                new = rewrite(site, plan.form, names, at, self._min_rank, self._function(model, site))
+                new = rewrite(site, plan.form, names, at, self._min_rank, model)
                 unsorted = unsorted or len(new) > 1
                 now |= new
         changed = any(plan.form is not None for plan in plans)
         if unsorted:
             sort(model)
         if changed:
+            drop_uncalled(model)
             if opset != before:
                 change_opset(model, opset)
             stamp_model(model, str(self.target))
+        changed = bool(self.target.form in _QUANTIZING and quantized(model)) or changed
         return Lowered(model, changed, tuple(map(_told, plans)), found.near_misses)
 
     def decide(self, model: ir.Model, sites: Sequence[GroupNormSite]) -> tuple[SiteDecision, ...]:
@@ -122,7 +132,7 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         if changing:
             # Sites of the op whose meaning changed are rewritten below, so they do not stand in the way.
             gone = _gone(site.bare for site in sites)
-            firsts = [(f, s.bare.spec) for s in sites for f in self._candidates(s.bare.spec)[:1]]
+            firsts = [(f, s.bare.spec) for s in sites for f in self._candidates(s)[:1]]
             for opset in {_nearest_opset(form, spec, current) for form, spec in firsts} - {current}:
                 if may_change(model, opset, gone):
                     lowest, highest = min(lowest, opset), max(highest, opset)
@@ -134,8 +144,8 @@ class LowerGroupNorm(ir.passes.InPlacePass):
             return self._plan(model, sites, changing=False)
         return plans, opset
 
-    def _candidates(self, spec: GroupNormSpec) -> list[Form]:
-        return [FORMS.require(name) for name in self.target.preference(spec)]
+    def _candidates(self, site: GroupNormSite) -> list[Form]:
+        return [FORMS.require(name) for name in self.target.preference(site.spec, _positions(site))]
 
     def _choose(self, site: GroupNormSite, current: int, allowed: range, model: ir.Model) -> _Plan:
         """The first form that may be written, for the widest layer of the site that it computes by itself."""
@@ -144,7 +154,8 @@ class LowerGroupNorm(ir.passes.InPlacePass):
         if site.opset != current:  # a function with an import of its own, which nothing changes
             current, allowed = site.opset, range(site.opset, site.opset + 1)
         reasons: list[str] = []
-        for form in self._candidates(site.bare.spec):
+        best = self.target.why(site.spec, _positions(site))
+        for form in self._candidates(site):
             for layer in site.layers:
                 if layer.inner is not None and not layer.spec.around <= form.fuses:
                     continue
@@ -158,17 +169,17 @@ class LowerGroupNorm(ir.passes.InPlacePass):
                 if refused is not None:
                     reasons += [f"{form.name}: {refused.reason}"] * (layer.inner is None)
                     continue
-                why = f" ({'; '.join(reasons)})" if reasons else ""
+                why = f" ({'; '.join([*reasons, *filter(None, [best])])})" if reasons or best else ""
                 verb = "raised" if opset > current else "lowered"
                 changed = f", opset {verb} from {current} to {opset}" if opset != current else ""
                 as_found = form.name == site.form and layer.inner is None and spec == layer.spec
                 if as_found and not site.notes and not self._needs_rank(spec, form):
-                    return _Plan(site, None, Accepted(f"already written as {form.name}{why}"), layer)
-                return _Plan(site, form, Accepted(f"written as {form.name}{changed}{why}"), layer)
+                    return _Plan(site, None, Accepted(f"already written as {form.name}{why}"), layer, best)
+                return _Plan(site, form, Accepted(f"written as {form.name}{changed}{why}"), layer, best)
         return _Plan(site, None, Rejected(f"left as {site.form}: {'; '.join(reasons)}"), site.bare)
 
     def _needs_rank(self, spec: GroupNormSpec, form: Form) -> bool:
-        return form.name == "native" and spec.rank is not None and spec.rank < self._min_rank
+        return form.name in _RANKED and spec.rank is not None and spec.rank < self._min_rank
 
     def _verified(self, model: ir.Model, plan: _Plan, opset: int) -> _Plan:
         if plan.form is None or self.verify is None:
@@ -193,17 +204,20 @@ class LowerGroupNorm(ir.passes.InPlacePass):
                 return legal
         return may_change(model, opset, _gone(p.layer for p in plans if p.form is not None))
 
-    def _function(self, model: ir.Model, site: GroupNormSite) -> ir.Model | ir.Function:
-        """What declares the operator sets of the place: the function the site is in, else the model."""
-        if site.graph is model.graph:
-            return model
-        return next((f for f in model.functions.values() if any(n.graph is site.graph for n in f.all_nodes())), model)
-
 
 def _told(plan: _Plan) -> SiteDecision:
     site = plan.site
     wrote = plan.form.name if plan.form else None
-    return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source)
+    return SiteDecision(site.name, site.form, wrote, plan.decision, site.spec, site.module, site.source, plan.because)
+
+
+def _positions(site: GroupNormSite) -> int | None:
+    """Elements of x for each sample and channel; None where a size is only known at run time."""
+    if site.input.shape is None or site.spec.rank is None:
+        return None
+    axes = range(1, len(site.input.shape))
+    sizes = [site.input.shape[i] for i in axes if i != site.spec.channel_axis % len(site.input.shape)]
+    return math.prod(s for s in sizes if isinstance(s, int)) if all(isinstance(s, int) for s in sizes) else None
 
 
 def _gone(sites: Iterable[GroupNormSite]) -> frozenset[ir.Node]:

@@ -35,7 +35,7 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
         return Rejected(f"opset {old} is too old {where} safely: several ops changed their meaning before {_OLDEST}")
     if new > onnx.defs.onnx_opset_version():
         return Rejected(f"opset {new} is newer than the installed onnx package knows")
-    functions = list(model.functions.values())
+    functions = _called(model, rewritten)
     for function in functions:
         if function.opset_imports.get("", current) != current:
             return Rejected(f"function '{function.name}' imports opset {function.opset_imports['']} of its own")
@@ -50,6 +50,21 @@ def may_change(model: ir.Model, opset: int, rewritten: frozenset[ir.Node]) -> De
                     name = node.name or node.outputs[0].name
                     return Rejected(f"opset {current} cannot be {change}: {kept.reason} ('{name}')")
     return Accepted(f"opset {current} {change}: every op keeps its meaning")
+
+
+def _called(model: ir.Model, rewritten: frozenset[ir.Node]) -> list[ir.Function]:
+    """The functions that something still calls once the ``rewritten`` nodes are gone."""
+    if not model.functions:
+        return []
+    called: dict[ir.Function, None] = {}
+    stack = [model.graph]
+    while stack:
+        for node in stack.pop().all_nodes():
+            function = None if node in rewritten else model.functions.get(node.op_identifier())
+            if function is not None and function not in called:
+                called[function] = None
+                stack.append(function.graph)
+    return list(called)
 
 
 def change_opset(model: ir.Model, opset: int) -> None:

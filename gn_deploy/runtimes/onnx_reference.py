@@ -10,6 +10,8 @@ import numpy as np
 
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import InputError, UnavailableError
+from gn_deploy.graph.branches import inline_branches
+from gn_deploy.graph.normalize import lift_constants
 from gn_deploy.runtimes.base import (
     Array,
     BuildResult,
@@ -54,6 +56,8 @@ class OnnxReferenceSession:
         try:
             if clone.functions:
                 InlinePass()(clone)
+                lift_constants(clone)
+                inline_branches(clone)  # the body of the plugin's node has one for each activation
             if self._exact:
                 narrow = sorted({n.op_type for n in clone.graph.all_nodes() if n.op_type in FLOAT32_INSIDE})
                 if narrow:

@@ -1,8 +1,10 @@
 """OpenVINO on the CPU, float32 unless asked otherwise, in a process of its own because it may crash on a model."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from gn_deploy.decision import Accepted, Rejected
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes.base import Array, BuildResult, NoKernelError, Probe, RuntimeFailure, installed, one_line
+from gn_deploy.runtimes.handover import PROTOBUF_LIMIT
 from gn_deploy.runtimes.isolated import ChildSession
 from gn_deploy.runtimes.worker import TIME_LIMIT
 
@@ -31,7 +34,8 @@ class OpenVinoSession:
         self._ov = ov
         device, properties = ov.Core(), {"INFERENCE_PRECISION_HINT": HINTS[precision]} | dict(properties or {})
         try:
-            self._compiled = device.compile_model(device.read_model(str(path)), "CPU", properties)
+            with _without_functions(path) as file:
+                self._compiled = device.compile_model(device.read_model(str(file)), "CPU", properties)
         except Exception as error:
             if unknown := _unknown(str(error)):
                 raise NoKernelError(f"OpenVINO has no conversion for {unknown}") from error
@@ -122,6 +126,22 @@ class OpenVino:
             raise UnavailableError(probe.run.reason)
         if precision not in (None, *HINTS):
             raise InputError(f"OpenVINO cannot run in {precision}", f"one of {', '.join(HINTS)}")
+
+
+@contextmanager
+def _without_functions(path: Path) -> Iterator[Path]:
+    """The file, or one in which its functions, which OpenVINO does not read, stand where they are called."""
+    import onnx
+    import onnx.inliner
+
+    if not onnx.load(path, load_external_data=False).functions:
+        yield path
+        return
+    with TemporaryDirectory(prefix="gn-deploy-") as folder:
+        file = Path(folder, "model.onnx")
+        inlined = onnx.inliner.inline_local_functions(onnx.load(path))
+        onnx.save(inlined, file, save_as_external_data=inlined.ByteSize() > PROTOBUF_LIMIT)
+        yield file
 
 
 def _unknown(text: str) -> str:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from onnx.reference.op_run import OpRun
 
-from gn_deploy.forms import nvidia_plugin, plugin
+from gn_deploy.forms import nvidia_plugin
+from gn_deploy.plugin.node import DOMAIN
 from gn_deploy.reference import activate
 from gn_deploy.runtimes.base import Array
 from gn_deploy.runtimes.reference_ops import standardized, widened
@@ -15,7 +16,8 @@ _MICROSOFT = "com.microsoft"
 _NODES = (
     *((_MICROSOFT, name) for name in ("GroupNorm", "SkipGroupNorm")),
     *((domain, name) for domain in nvidia_plugin.DOMAINS for name in ("GroupNorm", "GroupNormalizationPlugin")),
-    (plugin.DOMAIN, "GroupNorm"),
+    (DOMAIN, "GroupNorm"),
+    *((domain, "SkipGroupNorm") for domain in (DOMAIN, "trt.plugins")),
 )
 
 
@@ -23,7 +25,8 @@ class _Fused(OpRun):
     """y, and the sum with the residual when the node gives it, both in x's type.
 
     In between everything is float32 (float64 for a float64 x), as those kernels compute; two passes. The inputs after
-    x, scale and bias are the residual and either a bias per channel (com.microsoft) or the modulation (our own).
+    x, scale and bias are the residual and either a bias per channel (com.microsoft) or the modulation (our own, where a
+    zero stands for what is not there).
     """
 
     def _run(self, x: Array, scale: Array, bias: Array, *others: Array | None, **attributes: Any) -> tuple[Array, ...]:

@@ -55,6 +55,7 @@ def written(
         value.name, value.shape, value.dtype = name, ir.Shape(shape), dtype
         graph.outputs.append(value)
     graph.opset_imports.update(dict.fromkeys(builder.domains, 1))
+    model.functions.update({key: body() for key, body in builder.functions.items()})
     return model
 
 

@@ -22,6 +22,7 @@ from gn_deploy.spec import Activation, GroupNormSpec
 from tests.forms.writing import WRITTEN, Affine, Shape, written
 
 OPSETS = (13, 17, 18, 20, 21, 22)
+FUSED = ("contrib", "plugin", "trt_plugins")
 AXES = ("N", "C", "H", "W", "D")
 
 
@@ -76,7 +77,7 @@ def numbers(model: ir.Model, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarr
 
 def expected(spec: GroupNormSpec, form: str) -> GroupNormSpec:
     """A fused kernel computes scale and bias in float32, asked for or not; nothing is said of it in float32."""
-    return replace(spec, wide_affine=spec.dtype != "float32") if form == "contrib" else spec
+    return replace(spec, wide_affine=spec.dtype != "float32") if form in FUSED else spec
 
 
 @settings(max_examples=30, deadline=None)
@@ -116,7 +117,7 @@ def test_written_then_found_then_lowered(form, spec, which, dynamic, keep_sum, t
         told = replace(told, wide_affine=expected(spec, form).wide_affine)
     assert told == expected(spec, form)
     assert {name: v.name for name, v in site.operands.items()} == {name: name for name in shared}
-    apart = spec.scale_shift and form != "contrib"  # s and t may be computed from the sum, though not by one node
+    apart = spec.scale_shift and form not in FUSED  # s and t may be computed from the sum, though not by one node
     assert (site.sum is not None) == (keep_sum and not apart)
 
     rng = np.random.default_rng(0)

@@ -97,13 +97,14 @@ class PluginNode:
         if spec.dtype == "float64":
             return Rejected("the plugin takes float32, float16 and bfloat16")
         if opset < self.min_opset(spec):
-            return Rejected(f"the node's function body needs opset {SINCE}, the model has {opset}")
+            what = "the node's function body" if self.has_body else "what may stand before the node"
+            return Rejected(f"{what} needs opset {self.min_opset(spec)}, the model has {opset}")
         if spec.rank not in (None, *_RANKS):
             return Rejected(f"the plugin takes ranks {_RANKS[0]} to {_RANKS[-1]}, the input has {spec.rank}")
         return known_rank(spec)
 
     def min_opset(self, spec: GroupNormSpec) -> int:
-        return SINCE if self.has_body else 13  # Unsqueeze with its axes as an input
+        return SINCE if self.has_body else 15  # Shape of some axes
 
 
 def attributes_of(site: GroupNormSite) -> Mapping[str, int | float | str]:

@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from gn_deploy.plugin.binding import Library
+from scripts.gpu.cases import Case
 from scripts.gpu.memory import HostMemory
+
+TINY = (
+    Case("SD1.5", (1, 32, 8, 8)),
+    Case("3-D U-Net", (1, 16, 4, 4, 4), "film", "float32", "nhwc", 4),
+    Case("ResNet-50", (2, 16, 7, 7), "skip+sum", "bfloat16", groups=8),
+)
+"""Layers that take a CPU no time."""
 
 
 class HostMachine:

@@ -35,7 +35,8 @@ void gn_emulator_forget_buffers(void);
 // Memory that costs nothing until it is touched, for offsets beyond 32 bits. Null where there is none.
 void *gn_emulator_reserve(size_t bytes);
 void gn_emulator_release(void *memory, size_t bytes);
-// Run only these blocks of the launches to come that are neither cooperative nor in clusters; 0, 0 runs all.
+// Run only these blocks of the launches to come that are neither cooperative nor in clusters, counted from the end for a
+// launch that overlaps the one before; 0, 0 runs all.
 void gn_emulator_only_blocks(int64_t first, int64_t end);
 
 typedef struct {

@@ -195,8 +195,10 @@ const char *refused(const Shape &shape) {
 void run_all(Launch &launch) {
     const Shape &shape = launch.shape;
     const bool some = settings.end_block > settings.first_block && !shape.cooperative && shape.cluster == 1;
-    const int64_t first = some ? settings.first_block : 0;
-    const int64_t count = (some ? std::min(settings.end_block, shape.blocks) - first : shape.blocks) / shape.cluster;
+    const int64_t only = some ? std::min(settings.end_block, shape.blocks) - settings.first_block : shape.blocks;
+    // A second kernel goes over what the first did in reverse.
+    const int64_t first = !some ? 0 : shape.overlaps ? shape.blocks - settings.end_block : settings.first_block;
+    const int64_t count = only / shape.cluster;
     const int64_t window = shape.cooperative ? count : std::min<int64_t>(count, plan.random() ? kWindow : 1);
     launch.blocks = std::vector<Block>(static_cast<size_t>(window * shape.cluster));
     launch.clusters.resize(static_cast<size_t>(window));

@@ -56,6 +56,8 @@ class Case:
     modulation: int = 0
     residual: bool = False
     sum: bool = False
+    place: str = ""
+    """Where the sum is written, if not in memory of its own: over x or residual."""
     pad: int = 0
     output_pad: int = 0
     skew: tuple[int, int, int, int] = (0, 0, 0, 0)
@@ -202,7 +204,7 @@ def run(
     for i, name in enumerate(("x", "residual", "sum", "y")):
         if name == "y":
             held["y"] = (_tensor(case, output, case.skew[i], case.problem["output_pitch"]), OUTPUT)
-        elif name == "sum" and case.sum:
+        elif name == "sum" and case.sum and not case.place:
             held["sum"] = (_tensor(case, kind, case.skew[i], case.problem["pitch"]), OUTPUT)
         elif name in ("x", "residual") and (values := getattr(inputs, name)) is not None:
             held[name] = (_tensor(case, kind, case.skew[i], case.problem["pitch"]), INPUT)
@@ -215,14 +217,18 @@ def run(
     held["workspace"] = (aligned(choice.workspace, np.uint8), WORKSPACE)
     held["counters"] = (aligned(choice.counters, np.uint32), COUNTERS)
     held["counters"][0][:] = 0
+    if case.place:
+        held[case.place] = (held[case.place][0], INPUT | OUTPUT)
     addresses = {name: array.ctypes.data if array.size else None for name, (array, _) in held.items()}
+    if case.place:
+        addresses["sum"] = addresses[case.place]
     gpu.device(DEVICES[case.device])
     gpu.schedule(schedule, seed)
     with gpu.buffers(**held):
         for _ in range(launches):
             kernels.enqueue(case.problem, choice, addresses)
             assert not held["counters"][0].any(), "a counter is not zero again"
-    y, total = held["y"][0], held["sum"][0] if case.sum else None
+    y, total = held["y"][0], held[case.place or "sum"][0] if case.sum else None
     padding = [_padding(case, t).astype(np.float32).ravel() for t in (y, total) if t is not None]
     variant = kernels.variant_name(choice.variant)
     return Run(

@@ -7,7 +7,15 @@ from tests.plugins.cases import Case
 # (samples, groups, channels of a group, positions), by what they stress.
 SHAPES = {
     "least": [(1, 1, 1, 1), (1, 1, 1, 3), (2, 3, 1, 1), (1, 3, 2, 1), (3, 5, 7, 1), (1, 2, 16, 2), (2, 32, 40, 1)],
-    "odd": [(2, 3, 5, 49), (1, 4, 8, 49), (1, 7, 3, 121), (2, 2, 11, 13), (1, 5, 1, 333), (1, 1, 9, 77), (3, 2, 3, 247)],
+    "odd": [
+        (2, 3, 5, 49),
+        (1, 4, 8, 49),
+        (1, 7, 3, 121),
+        (2, 2, 11, 13),
+        (1, 5, 1, 333),
+        (1, 1, 9, 77),
+        (3, 2, 3, 247),
+    ],
     "even": [(2, 8, 4, 64), (1, 4, 10, 64), (1, 2, 8, 256), (2, 4, 16, 16), (1, 32, 2, 64), (1, 2, 20, 144)],
     "wide": [(1, 1, 96, 100), (1, 2, 320, 9), (1, 1, 1280, 4), (1, 4, 160, 16), (1, 1, 600, 7), (1, 1, 2060, 3)],
     "large": [(1, 2, 4, 4096), (1, 1, 8, 5003), (2, 1, 32, 784), (1, 1, 3, 12001), (3, 1, 4, 3136)],
@@ -16,6 +24,7 @@ SHAPES = {
 ACTIVATIONS = ("none", "relu", "silu", "hardswish", "gelu", "gelu_tanh", "mish")
 DATA = ("normal", "offset", "constant", "large", "tiny", "spike", "nan", "inf", "-inf")
 VARIANTS = ("", "warp", "block", "cluster", "team", "split")
+_SIZES = ("samples", "groups", "group_channels", "positions")
 DTYPES = ("float16", "bfloat16", "float32")
 
 
@@ -27,6 +36,7 @@ def drawn(rng: random.Random, **given: object) -> Case:
         return given.get(name, picked)
 
     shape = rng.choice(SHAPES[rng.choice(tuple(SHAPES))])
+    shape = tuple(given.get(name, size) for name, size in zip(_SIZES, shape, strict=True))  # type: ignore[misc]
     layout = choose("layout", ("nchw", "nhwc"))
     dtype = choose("dtype", DTYPES)
     channels = shape[1] * shape[2]
@@ -55,4 +65,4 @@ def drawn(rng: random.Random, **given: object) -> Case:
         "device": choose("device", ("hopper", "ampere", "turing", "blackwell", "many")),
         "variant": choose("variant", VARIANTS),
     }
-    return Case(*shape, **(fields | given))  # type: ignore[arg-type]
+    return Case(*shape, **(fields | {name: value for name, value in given.items() if name not in _SIZES}))  # type: ignore[arg-type]

@@ -1,10 +1,12 @@
 """The plugin's library for the tests that take TensorRT's part."""
 
+import ctypes
 from collections.abc import Iterator
 
 import pytest
 
-from tests.plugins.adapter import SMALL, Host, recording_library
+from gn_deploy.plugin.binding import CDevice, struct
+from tests.plugins.adapter import SMALL, Host, emulated_library, recording_library
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,13 @@ def host(loaded: Host) -> Iterator[Host]:
     yield loaded
     loaded.refuse_memory(False)
     loaded.refuse_launches(0)
+
+
+@pytest.fixture(scope="session")
+def emulated() -> Host:
+    """On a small GPU, emulated, whose threads run in random order."""
+    host = Host(emulated_library())
+    host.device(SMALL)
+    host.c.gn_emulator_device(ctypes.byref(struct(CDevice, SMALL)))
+    host.c.gn_emulator_schedule(2, ctypes.c_uint64(1))
+    return host

@@ -1,18 +1,16 @@
 """The plugin's layers on the emulated GPU: what comes out of enqueue is what gn_deploy.reference says."""
 
-import ctypes
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gn_deploy.plugin.binding import CDevice, struct
 from gn_deploy.reference import group_norm
 from gn_deploy.spec import Activation, GroupNormSpec
-from tests.plugins.adapter import SMALL, Host, emulated_library
-from tests.plugins.layers import NUMPY, Array, Layer, packed, unpacked
-from tests.plugins.vtable import Context, Format, Type, fixed
+from tests.plugins.adapter import Host
+from tests.plugins.engine import execute
+from tests.plugins.layers import NUMPY, Array, Layer
+from tests.plugins.vtable import Format, Type
 
 ALL = {"residual": 1, "modulation_scale": 1, "modulation_shift": 1}
 SKIP = {"residual": 1, "sum": 1}
@@ -27,80 +25,22 @@ ERROR = {
 LARGEST = {Type.INT8: (-128, 127), Type.FP8: (-448, 448)}
 
 
-@pytest.fixture(scope="module")
-def emulated() -> Host:
-    host = Host(emulated_library())
-    host.device(SMALL)
-    host.c.gn_emulator_device(ctypes.byref(struct(CDevice, SMALL)))
-    host.c.gn_emulator_schedule(2, ctypes.c_uint64(1))  # threads in random order
-    return host
-
-
 def random(shape: tuple[int, ...], kind: Type, seed: int, mean: float = 0.0) -> Array:
     return np.random.default_rng(seed).normal(mean, 1, shape).astype(NUMPY[kind])
-
-
-def aligned(size: int) -> Array:
-    raw = np.full(size + 256, 0xA5, np.uint8)
-    begin = -raw.ctypes.data % 256
-    return raw[begin : begin + size]
-
-
-def in_memory(values: Array) -> Array:
-    memory = aligned(values.nbytes)
-    memory[:] = values.reshape(-1).view(np.uint8) if values.size else []
-    return memory
 
 
 def compute(
     host: Host, layer: Layer, *, tactic: int = 0, in_place: bool = False, bad: tuple[int, ...] = ()
 ) -> tuple[list[Array], list[Array], int]:
-    """The six inputs, the outputs, and the tactics there were; the plugin goes through an engine's whole life."""
-    shapes = layer.shapes()
+    """The six inputs, drawn at random, a NaN at ``bad``; the outputs; and how many tactics there were."""
     kinds = [layer.type, layer.parameters, layer.parameters, layer.type, layer.parameters, layer.parameters]
     means = (0.5, 1.0, 0.0, 0.0, 0.0, 0.0)
-    inputs = [random(s, k, i, m) for i, (s, k, m) in enumerate(zip(shapes, kinds, means, strict=True))]
+    inputs = [random(s, k, i, m) for i, (s, k, m) in enumerate(zip(layer.shapes(), kinds, means, strict=True))]
     if bad:
         inputs[0][bad] = np.nan
-    ins, outs = layer.tensors()
-    given = [
-        in_memory(packed(v, Format(d.format)) if v.shape == layer.shape else v)
-        for v, d in zip(inputs, ins, strict=True)
-    ]
-    made = []
-    for desc in outs:
-        dtype = NUMPY[Type(desc.type)]
-        made.append(aligned(packed(np.zeros(layer.shape, dtype), Format(desc.format)).nbytes))
-    if in_place:
-        made[1] = given[3]
-
-    build = layer.create(host)
-    described = [[fixed(t) for t in tensors] for tensors in (ins, outs)]
-    assert build.configure(*described) == 0
-    tactics = build.tactics()
-    workspace = aligned(build.workspace(*described))
-    runtime = host.creators[layer.name].create(build.serialized_collection(), runtime=True)
-    assert runtime is not None
-    build.close()
-    context = Context()
-    attached = runtime.attach(context)
-    assert attached.set_tactic(tactic and tactics[(tactic - 1) % len(tactics)]) == 0
-    assert attached.on_shape_change(ins, outs) == 0
-    addresses = [[m.ctypes.data for m in memory] for memory in (given, made)]
-    for _ in range(2):  # the second launch finds the counters as the first left them
-        if not in_place:
-            for memory in made:
-                memory[:] = 0xA5
-        assert attached.enqueue(ins, outs, *addresses, workspace.ctypes.data) == 0, context.errors
-        if in_place:
-            break
-    attached.close()
-    runtime.close()
-    found = [
-        unpacked(memory.view(NUMPY[Type(desc.type)]), layer.shape, Format(desc.format))
-        for memory, desc in zip(made, outs, strict=True)
-    ]
-    return inputs, found, len(tactics)
+    tensors = layer.tensors()
+    found, tactics = execute(host, layer.name, layer.fields(), *tensors, inputs, tactic=tactic, in_place=in_place)
+    return inputs, found, tactics
 
 
 def expected(layer: Layer, inputs: list[Array]) -> tuple[Array, Array]:

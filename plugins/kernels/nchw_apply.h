@@ -138,14 +138,14 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const N
 // `table`: of the slice's channels. `large`: some parameter is.
 template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void apply(Bits128 (&held)[vectors], const Extra *extras, const Affine *table, const Normal &normal, bool large,
-                     const Slice &s, const Arguments &a, const Crew &crew, int count) {
+                     const Slice &s, const Arguments &a, const Crew &crew) {
     constexpr int kVector = Number<dtype>::kVector;
     const bool within = a.flat || ((s.offset | s.period) % kVector == 0);
     const bool near = !(fabsf(normal.mean) * normal.rstd > kFarthestMean<dtype>);  // NaN goes the fast way
     if (epilogue != kAny && within && near && !large && !a.scattered) {
         apply_fast<dtype, epilogue>(held, table, normal, s, a, crew);
     } else {
-        each_in_turn(held, count, [&](int i, Bits128 &vector) {
+        each_in_turn(held, crew.share(s.vectors, vectors), [&](int i, Bits128 &vector) {
             apply_vector<dtype, epilogue>(vector, (crew.first(vectors) + i * 32) * kVector, table, normal, s, a);
         });
     }

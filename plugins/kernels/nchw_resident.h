@@ -20,18 +20,15 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
         const Slice s = slice_of<dtype, false>(a, exchange.unit, exchange.rank);
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
-        float extra;
-        const int32_t e = s.extra(Number<dtype>::kVector, crew);
-        load_slice<dtype, Exchange::kLooped>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
+        load_slice<dtype, Exchange::kLooped>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
         Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + exchange.parity() * a.table;
         const bool large = fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size);
 
-        Partial p = measure<dtype>(held, count, e != Slice::kNone, extra);
-        if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
+        Partial p = measure_slice<dtype>(held, extras, crew, count);
         const float pivot = p.pivot;
         const bool care = exchange.template unite<kPivoted>(p, large, slots);  // the table is filled, too
         const Normal normal{kPivoted ? (p.pivot - pivot) + p.mean : p.mean, rstd_of(p, a.epsilon)};
-        apply<dtype, epilogue>(held, extras, table, normal, care, s, a, crew, count);
+        apply<dtype, epilogue>(held, extras, table, normal, care, s, a, crew);
         exchange.next();
     }
     exchange.leave();

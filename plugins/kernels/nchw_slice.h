@@ -1,6 +1,7 @@
 // NCHW: where a slice of a unit lies in memory, and how its threads hold it.
 #pragma once
 #include "affine.h"
+#include "statistics.h"
 #include "tiles.h"
 
 namespace gn {
@@ -24,7 +25,8 @@ struct Crew {
 // slices; the elements before them, fewer than a vector, are the first slice's, those after them the last one's. A
 // slice may be empty. Numbers within a slice are 32-bit.
 struct Slice {
-    int64_t sample, origin;   // origin: the element of x with which the first vector begins
+    int64_t origin;           // the element of x with which the first vector begins
+    int32_t sample;
     int32_t vectors;
     int32_t lead, trail;      // elements before and after the vectors
     int32_t first, channels;  // channels of the sample
@@ -64,7 +66,7 @@ struct Wide<true> {
     using Type = uint64_t;
 };
 
-// `wide`: units may have 2^30 elements and more, and there may be as many units.
+// `wide`: units may have 2^30 elements and more. There are fewer than 2^31 of them (gn_check).
 template <int dtype, bool wide>
 GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
     constexpr int kVector = Number<dtype>::kVector;
@@ -98,8 +100,8 @@ GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
         into = static_cast<uint32_t>(from) - channel * s.period;
     }
     set_channels(s, a, into, static_cast<uint32_t>(s.lead + s.vectors * kVector + s.trail));
-    s.sample = wide && unit >= kLongPositions ? unit / a.groups : divide(static_cast<uint32_t>(unit), a.by_slabs);
-    s.first = static_cast<int32_t>(unit - s.sample * a.groups) * a.group_channels + static_cast<int32_t>(channel);
+    s.sample = static_cast<int32_t>(divide(static_cast<uint32_t>(unit), a.by_slabs));
+    s.first = (static_cast<int32_t>(unit) - s.sample * a.groups) * a.group_channels + static_cast<int32_t>(channel);
     return s;
 }
 
@@ -162,8 +164,8 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
             end += j < kMost - 1 ? (kMost - j) / 2 : 1;
 #pragma unroll
             for (int k = j; k < (end < vectors ? end : vectors); ++k) {
-                other[k] = Bits128{};
-                if (looped) held[k] = Bits128{};
+                other[k] = Bits128{}, forget(other[k]);
+                if (looped) held[k] = Bits128{}, forget(held[k]);
                 if (k < count) held[k] = load_once(from + k * 32);
                 if (k < count) other[k] = load_once(more + k * 32);
             }
@@ -176,10 +178,9 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
 }
 
 // Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked.
-// `e`: the extra element.
 template <int dtype, bool looped, int vectors>
-GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, int32_t e, const Slice &s, const Arguments &a,
-                          const Crew &crew, int count, const void *tensor, const void *residual, void *sum) {
+GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &s, const Arguments &a, const Crew &crew,
+                          int count, const void *tensor, const void *residual, void *sum) {
     using Stored = typename Number<dtype>::Stored;
     constexpr int kVector = Number<dtype>::kVector;
     const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.first(vectors);
@@ -195,20 +196,25 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, int32_t e, con
         forget(from);  // else every address is computed anew
 #pragma unroll
         for (int j = 0; j < vectors; ++j) {
-            if (looped) held[j] = Bits128{};
+            if (looped) held[j] = Bits128{}, forget(held[j]);
             if (j * 32 < rest) held[j] = load_once(from + j * 32);
         }
     }
-    extra = 0.0f;
-    if (e != Slice::kNone) extra = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
-    if (!residual) return;
-
-    if (e != Slice::kNone) {
-        const Stored rounded = Number<dtype>::narrow(extra + Number<dtype>::widen(load(at<Stored>(residual, s) + e)));
-        extra = Number<dtype>::widen(rounded);
-        if (sum) store(at<Stored>(sum, s) + e, rounded);
+    if (crew.index < Extra::kThreads) {
+        const int32_t e = s.extra(kVector, crew);
+        float value = 0.0f;
+        if (e != Slice::kNone) {
+            value = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
+            if (residual) {
+                const Stored added = load(at<Stored>(residual, s) + e);
+                const Stored rounded = Number<dtype>::narrow(value + Number<dtype>::widen(added));
+                value = Number<dtype>::widen(rounded);
+                if (sum) store(at<Stored>(sum, s) + e, rounded);
+            }
+        }
+        extras[crew.index] = Extra{value, e};
     }
-    if (a.scattered) {
+    if (residual && a.scattered) {
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             if (i >= count) return;
             const int32_t k = (crew.first(vectors) + i * 32) * kVector;
@@ -216,6 +222,16 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], float &extra, int32_t e, con
             if (sum) store_elements<dtype>(at<Stored>(sum, s) + k, vector);
         });
     }
+}
+
+// The statistics of what a thread holds; pivoted formats become what they are above the pivot.
+template <int dtype, int vectors>
+GN_DEVICE Partial measure_slice(Bits128 (&held)[vectors], Extra *extras, const Crew &crew, int count) {
+    const bool may = crew.index < Extra::kThreads;
+    float value = may ? extras[crew.index].value : 0.0f;
+    const Partial p = measure<dtype>(held, count, may && extras[crew.index].element != Slice::kNone, value);
+    if (may && Number<dtype>::kPivoted) extras[crew.index].value = value;
+    return p;
 }
 
 }  // namespace gn

@@ -9,7 +9,7 @@ GN_DEVICE Partial *chunk(const Arguments &a, int64_t unit) {
     return reinterpret_cast<Partial *>(a.partials) + unit * a.slices;
 }
 
-// Shared memory: kSlots partials. Each thread makes one part of all its vectors, tile after tile; then the block does.
+// Shared memory: kSlots + 1 partials and the extra elements. Each thread makes one part of all its vectors, tile after tile; then the block does.
 template <int dtype>
 GN_DEVICE void nchw_statistics(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
@@ -18,18 +18,18 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
     let_next_start();
     const Slice whole = slice_of<dtype, true>(a, unit, rank);
     const int32_t tile = static_cast<int32_t>(crew.size) * kSplitVectors;
+    Partial *slots = reinterpret_cast<Partial *>(shared());
+    Extra *extras = reinterpret_cast<Extra *>(slots + kSlots + 1);
     Partial p{0, 0, 0, 0};
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
-        float extra;
-        const int32_t e = s.extra(Number<dtype>::kVector, crew);
-        load_slice<dtype, true>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
-        p = combine(p, measure<dtype>(held, count, e != Slice::kNone, extra));
+        load_slice<dtype, true>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
+        p = combine(p, measure_slice<dtype>(held, extras, crew, count));
     }
-    combine_block<kPivoted>(p, false, reinterpret_cast<Partial *>(shared()));
+    combine_block<kPivoted>(p, false, slots);
     if (thread() == 0) store_partial(chunk(a, unit) + rank, p);
 }
 
@@ -69,23 +69,20 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
-        float extra;
-        const int32_t e = s.extra(Number<dtype>::kVector, crew);
-        load_slice<dtype, true>(held, extra, e, s, a, crew, count, tensor, residual, nullptr);
+        load_slice<dtype, true>(held, extras, s, a, crew, count, tensor, residual, nullptr);
         if (a.refill) {
             barrier();  // all have read the table of the tile before
             large = barrier_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size));
         }
         if constexpr (kPivoted) {
-            extra -= p.pivot;
+            if (crew.index < Extra::kThreads) extras[crew.index].value -= p.pivot;
 #pragma unroll
             for (int j = 0; j < kSplitVectors; ++j) {
                 if (j < count) change<dtype>(held[j], [&](int, float x) { return x - p.pivot; });
             }
         }
-        if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
         const Affine *here = table + (a.refill ? 0 : s.first - whole.first);
-        apply<dtype, epilogue>(held, extras, here, normal, large, s, a, crew, count);
+        apply<dtype, epilogue>(held, extras, here, normal, large, s, a, crew);
     }
 }
 

@@ -13,23 +13,20 @@ GN_DEVICE void nchw_warp(const Arguments &a) {
     const Crew crew{thread() % 32, 32};
     const int64_t unit = static_cast<int64_t>(block()) * (threads() / 32) + warp;
     if (unit >= a.units) return;
-    const Slice s = slice_of<dtype, true>(a, unit, 0);
+    const Slice s = slice_of<dtype, false>(a, unit, 0);
     const int count = crew.share(s.vectors, vectors);
     Bits128 held[vectors];
-    float extra;
-    const int32_t e = s.extra(Number<dtype>::kVector, crew);
-    load_slice<dtype, false>(held, extra, e, s, a, crew, count, a.x, a.residual, a.sum);
+    Extra *extras = reinterpret_cast<Extra *>(shared()) + warp * Extra::kThreads;
+    load_slice<dtype, false>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
     Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + warp * a.table;
     const bool large = warp_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, 32));
 
-    Partial p = measure<dtype>(held, count, e != Slice::kNone, extra);
-    Extra *extras = reinterpret_cast<Extra *>(shared()) + warp * Extra::kThreads;
-    if (crew.index < Extra::kThreads) extras[crew.index] = Extra{extra, e};
+    Partial p = measure_slice<dtype>(held, extras, crew, count);
     const float pivot = p.pivot;
     p = broadcast<kPivoted>(combine_warp<kPivoted>(p));
     warp_barrier();  // the table is filled
     const Normal normal{kPivoted ? (p.pivot - pivot) + p.mean : p.mean, rstd_of(p, a.epsilon)};
-    apply<dtype, epilogue>(held, extras, table, normal, large, s, a, crew, count);
+    apply<dtype, epilogue>(held, extras, table, normal, large, s, a, crew);
 }
 
 template <int dtype, Epilogue epilogue, int vectors>

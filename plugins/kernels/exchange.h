@@ -22,15 +22,13 @@ GN_DEVICE Partial load_partial(const Partial *from) {
 struct Cluster {
     static constexpr bool kLooped = false;
     const Arguments &arguments;
-    uint32_t unit, rank;
     bool done = false;
 
-    GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a), unit(block()), rank(0) {
-        if (a.slices > 1) {
-            rank = cluster_rank();
-            unit = block() / static_cast<uint32_t>(a.slices);
-        }
+    GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a) {}
+    GN_DEVICE uint32_t unit() const {
+        return arguments.slices > 1 ? block() / static_cast<uint32_t>(arguments.slices) : block();
     }
+    GN_DEVICE uint32_t rank() const { return arguments.slices > 1 ? cluster_rank() : 0; }
     GN_DEVICE bool more() const { return !done; }
     GN_DEVICE void next() { done = true; }
     GN_DEVICE uint32_t parity() const { return 0; }
@@ -87,18 +85,13 @@ struct Cluster {
 struct Team {
     static constexpr bool kLooped = true;
     const Arguments &arguments;
-    uint32_t team, unit, rank, round = 0;
+    uint32_t team, round = 0;  // the rest is found again, as x leaves few registers from round to round
 
-    GN_DEVICE explicit Team(const Arguments &a) : arguments(a) {
-        const uint32_t size = static_cast<uint32_t>(a.slices);
-        team = unit = block() / size;
-        rank = block() - team * size;
-    }
-    GN_DEVICE bool more() const { return unit < static_cast<uint32_t>(arguments.units); }
-    GN_DEVICE void next() {
-        unit += static_cast<uint32_t>(arguments.teams);
-        ++round;
-    }
+    GN_DEVICE explicit Team(const Arguments &a) : arguments(a), team(block() / static_cast<uint32_t>(a.slices)) {}
+    GN_DEVICE uint32_t unit() const { return team + round * static_cast<uint32_t>(arguments.teams); }
+    GN_DEVICE uint32_t rank() const { return block() - team * static_cast<uint32_t>(arguments.slices); }
+    GN_DEVICE bool more() const { return unit() < static_cast<uint32_t>(arguments.units); }
+    GN_DEVICE void next() { ++round; }
     GN_DEVICE uint32_t parity() const { return round & 1; }
 
     // As Cluster::unite. Between two calls every thread passes a barrier after its last reading of shared memory.
@@ -108,7 +101,7 @@ struct Team {
         if (thread() < 32) {
             const uint32_t lane = thread();
             if (lane == 0) {
-                store_partial(slot(rank, 0, 1), p);
+                store_partial(slot(rank(), 0, 1), p);
                 meet();
             }
             warp_barrier();
@@ -124,7 +117,7 @@ struct Team {
         const int room = 1 + static_cast<int>(divide(static_cast<uint32_t>(arguments.slab) - 1, arguments.by_group_channels));
         barrier();
         for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) {
-            store_partial(slot(rank, i, room), own[i]);
+            store_partial(slot(rank(), i, room), own[i]);
         }
         barrier();
         if (thread() == 0) meet();

@@ -17,7 +17,7 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
     while (exchange.more()) {
         Crew crew{thread(), threads()};
         forget(crew.index), forget(crew.size);  // else offsets of all vectors are kept from unit to unit, in registers
-        const Slice s = slice_of<dtype, false>(a, exchange.unit, exchange.rank);
+        const Slice s = slice_of<dtype, false>(a, exchange.unit(), exchange.rank());
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
         load_slice<dtype, Exchange::kLooped>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);

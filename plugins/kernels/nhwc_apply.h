@@ -4,35 +4,38 @@
 
 namespace gn {
 
-// The table becomes slope and offset of each channel: y = slope * (d - origin) + offset. Origins are 0, and then the fast
-// way does without, unless a mean is so far from the pivot that the difference would cancel. Returns whether care is
-// needed, for that or because some parameter is `large`; all threads get here after a barrier and go on after one.
-template <int dtype>
-GN_DEVICE bool prepare(const Partial *united, bool large, const Arguments &a) {
-    bool care = large;
+// The table becomes slope and offset of each channel: y = slope * (d - origin) + offset. Origins are 0, or the pivots if
+// `raised`: if what will be held is not yet above them. Where a mean is so far from the pivot that the difference would
+// cancel, the mean is added to the origin. Returns whether care is needed, for that or because some parameter is large;
+// all threads get here after a barrier and go on after one.
+template <int dtype, bool raised>
+GN_DEVICE bool prepare(const Partial *united, const Arguments &a) {
+    bool care = false;
     const Patch &p = bench::patch();
 #pragma unroll 1
-    for (uint32_t c = p.begin + thread(); c < p.end; c += threads()) {
+    for (uint32_t c = p.begin + this_thread(); c < p.end; c += threads()) {
         const uint32_t group = group_of(a, p, c - p.begin);
         const Partial s = united[group];
         const float mean = Number<dtype>::kPivoted ? (s.pivot - bench::pivots()[group]) + s.mean : s.mean;
         const float rstd = rstd_of(s, a.epsilon);
         const bool far = fabsf(mean) * rstd > kFarthestMean<dtype>;  // NaN goes the fast way
         Affine &affine = bench::table(a)[c - p.base];
-        const Line line = line_of(affine, far ? 0.0f : mean, rstd);
+        const bool large = !(fabsf(affine.gain) < kLargestParameter && fabsf(affine.offset) < kLargestParameter);
+        const float pivot = raised ? s.pivot : 0.0f, origin = far ? pivot + mean : pivot;
+        const Line line = line_of(affine, (pivot - origin) + mean, rstd);
         affine = Affine{line.slope, line.offset};
-        bench::origins(a)[c - p.base] = far ? mean : 0.0f;
-        care |= far;
+        bench::origins(a)[c - p.base] = origin;
+        care |= far || large;
     }
     return barrier_any(care);
 }
 
 // Fills the table with the parameters of the patch's channels.
 template <int dtype>
-GN_DEVICE bool fill_table(const Arguments &a) {
+GN_DEVICE void fill_table(const Arguments &a) {
     const Patch &p = bench::patch();
-    return fill<dtype>(bench::table(a) + (p.begin - p.base), a, p.sample, static_cast<int32_t>(p.begin),
-                       static_cast<int32_t>(p.end - p.begin), thread(), threads());
+    fill<dtype>(bench::table(a) + (p.begin - p.base), a, p.sample, static_cast<int32_t>(p.begin),
+                static_cast<int32_t>(p.end - p.begin), this_thread(), threads());
 }
 
 // As store_some, for y in 8 bits.
@@ -136,11 +139,13 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, const Argume
     }
 }
 
-template <int dtype, Epilogue epilogue, int vectors>
-GN_DEVICE void apply_rows(Bits128 (&held)[vectors], int64_t begin, bool care, const Arguments &a, int count) {
+template <int dtype, Epilogue epilogue, bool raised, int vectors, class Count>
+GN_DEVICE void apply_rows(Bits128 (&held)[vectors], int64_t begin, bool care, const Arguments &a, const Count &counted) {
+    const int count = counted();
     const Place t = place_of<dtype>(a, bench::patch());
     int64_t offset = offset_of(a, bench::patch(), t, begin, a.output_pitch);
     if (epilogue != kAny && !care && !a.scattered && t.whole(Number<dtype>::kVector)) {
+        if constexpr (raised) lower<dtype, true>(held, counted, a);
         apply_fast<dtype, epilogue>(held, offset, a, static_cast<int>(t.column), count);
     } else {
         each_in_turn(held, count, [&](int, Bits128 &vector) {

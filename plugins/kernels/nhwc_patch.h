@@ -51,11 +51,17 @@ struct Place {
     GN_DEVICE bool whole(int vector) const { return first == 0 && end == vector; }
 };
 
+// thread(), but what follows from it is found anew, not kept in registers beside x.
+GN_DEVICE uint32_t this_thread() {
+    uint32_t index = thread();
+    forget(index);
+    return index;
+}
+
 template <int dtype>
 GN_DEVICE Place place_of(const Arguments &a, const Patch &p) {
     constexpr uint32_t kVector = Number<dtype>::kVector;
-    uint32_t index = thread();
-    forget(index);  // else what follows from it is kept from unit to unit, in registers
+    const uint32_t index = this_thread();
     Place t;
     t.stride = a.by_rows.divisor;
     t.row = divide(index, a.by_columns);
@@ -165,10 +171,8 @@ GN_DEVICE void add_rows(Bits128 (&held)[vectors], const Arguments &a, const Patc
 template <class T>
 GN_DEVICE void pad(T *tensor, const Arguments &a, const Patch &p, int64_t pitch, uint32_t vector) {
     const int64_t from = a.scattered ? a.channels : (a.channels + int64_t{vector} - 1) / vector * vector;
-    uint32_t index = thread();
-    forget(index);
 #pragma unroll 1
-    for (int64_t row = index; row < p.rows; row += threads()) {
+    for (int64_t row = this_thread(); row < p.rows; row += threads()) {
         T *here = tensor + (p.sample * a.positions + p.position + row) * pitch;
 #pragma unroll 1
         for (int64_t c = from; c < pitch; ++c) store(here + c, T{0});

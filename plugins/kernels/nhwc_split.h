@@ -27,7 +27,7 @@ GN_DEVICE void nhwc_statistics(const Arguments &a) {
         Bits128 held[kSplitVectors];
         load_rows<dtype, true>(held, a, p, t, begin, count, a.x);
         if (a.residual) add_rows<dtype>(held, a, p, begin, count, a.residual, a.sum);
-        measure_rows<dtype>(held, count, rows, a);
+        measure_rows<dtype>(held, Known{count}, rows, a);
         each_group(p, [&](uint32_t group) {
             Partial &all = bench::united()[group];
             if (thread() % 32 == 0) all = begin == 0 ? bench::own()[group] : combine(all, bench::own()[group]);
@@ -64,10 +64,10 @@ GN_DEVICE void nhwc_apply(const Arguments &a) {
     barrier();
     const Patch &p = bench::patch();
     const void *tensor = a.sum ? a.sum : a.x, *residual = a.sum ? nullptr : a.residual;
-    const bool large = fill_table<dtype>(a);
+    fill_table<dtype>(a);
     wait_for_previous();
     combine_groups<kPivoted>(a, unit);
-    const bool care = prepare<dtype>(bench::united(), large, a);
+    const bool care = prepare<dtype, kPivoted>(bench::united(), a);
 
     const int64_t tile = int64_t{a.by_rows.divisor} * kSplitVectors;
 #pragma unroll 1
@@ -77,8 +77,7 @@ GN_DEVICE void nhwc_apply(const Arguments &a) {
         Bits128 held[kSplitVectors];
         load_rows<dtype, true>(held, a, p, t, begin, count, tensor);
         if (residual) add_rows<dtype>(held, a, p, begin, count, residual, nullptr);
-        if constexpr (kPivoted) lower<dtype>(held, count, a);
-        apply_rows<dtype, epilogue>(held, begin, care, a, count);
+        apply_rows<dtype, epilogue, kPivoted>(held, begin, care, a, Known{count});
     }
     pad_output<dtype>(a, p);
 }

@@ -22,6 +22,20 @@ GN_DEVICE uint32_t group_of(const Arguments &a, const Patch &p, uint32_t into) {
     return p.groups == 1 ? 0 : divide(into, a.by_group_channels);
 }
 
+// The number of rows that a thread holds, known or, where x leaves no register for it, found again for the whole patch.
+struct Known {
+    int count;
+    GN_DEVICE int operator()() const { return count; }
+};
+template <int dtype>
+struct Found {
+    const Arguments &a;
+    GN_DEVICE int operator()() const {
+        const Patch &p = bench::patch();
+        return place_of<dtype>(a, p).share(static_cast<uint32_t>(p.rows), a);
+    }
+};
+
 // Two of a vector's four words at a time, so that only half of what is kept for each channel is in registers.
 template <int dtype>
 constexpr int kHalf = Number<dtype>::kVector / 2;
@@ -45,7 +59,7 @@ GN_DEVICE void each_of_half(const Bits128 &vector, int half, Use use) {
 template <int dtype>
 GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Arguments &a) {
     constexpr int kVector = Number<dtype>::kVector;
-    float *mine = bench::reduced() + thread() * static_cast<uint32_t>(a.pieces);
+    float *mine = bench::reduced() + this_thread() * static_cast<uint32_t>(a.pieces);
     float all = 0.0f;
 #pragma unroll
     for (int i = 0; i < kHalf<dtype>; ++i) all += sums[i];
@@ -69,7 +83,7 @@ GN_DEVICE float reduce(const Arguments &a, uint32_t group) {
     const uint32_t all = width * a.by_rows.divisor;
     const float *from = bench::reduced() + group * width;
     float sum = 0.0f;
-    for (uint32_t i = thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_group_pieces) * (row - width)];
+    for (uint32_t i = this_thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_group_pieces) * (row - width)];
 #pragma unroll
     for (int mask = 16; mask > 0; mask >>= 1) sum += shuffle_xor(sum, mask);
     return sum;
@@ -78,44 +92,59 @@ GN_DEVICE float reduce(const Arguments &a, uint32_t group) {
 // use(group) by the warps of the block in turn.
 template <class Use>
 GN_DEVICE void each_group(const Patch &p, Use use) {
-    for (uint32_t group = thread() / 32; group < p.groups; group += threads() / 32) use(group);
+    for (uint32_t group = this_thread() / 32; group < p.groups; group += threads() / 32) use(group);
 }
 
-// The first element of each group in the first row.
+// The first element of each group in the first row is its pivot; where there are several groups, each channel's as well.
 template <int dtype>
 GN_DEVICE void find_pivots(const Bits128 &held, int count, const Arguments &a) {
     const Patch &p = bench::patch();
     const Place t = place_of<dtype>(a, p);
     if (t.row > 0 || count == 0) return;
+    const uint32_t width = static_cast<uint32_t>(a.group_channels);
     each<dtype>(held, [&](int k, float x) {
         if (!t.has(k)) return;
         const uint32_t c = t.channel + static_cast<uint32_t>(k) - p.begin, group = group_of(a, p, c);
-        if (c == group * static_cast<uint32_t>(a.group_channels)) bench::pivots()[group] = x;
+        if (c != group * width) return;
+        bench::pivots()[group] = x;
+        if (p.groups == 1) return;
+#pragma unroll 1
+        for (uint32_t i = 0; i < width; ++i) bench::origins(a)[c + i] = x;
     });
 }
 
-// The pivot of a thread's channel k.
-GN_DEVICE float pivot_of(const Arguments &a, const Patch &p, const Place &t, int k) {
-    return t.has(k) ? bench::pivots()[group_of(a, p, t.channel + static_cast<uint32_t>(k) - p.begin)] : 0.0f;
+// The pivots of half of a thread's channels; `each`: every channel has its own.
+template <int dtype>
+GN_DEVICE void load_pivots(float (&pivots)[kHalf<dtype>], int half, const Arguments &a, const Place &t, bool each) {
+    const float *from = bench::origins(a) + t.column * Number<dtype>::kVector + half * kHalf<dtype>, one = bench::pivots()[0];
+#pragma unroll
+    for (int i = 0; i < kHalf<dtype>; ++i) pivots[i] = each ? from[i] : one;
 }
 
-// What is held becomes what it is above the pivots.
-template <int dtype, int vectors>
-GN_DEVICE void lower(Bits128 (&held)[vectors], int count, const Arguments &a) {
-    constexpr int kVector = Number<dtype>::kVector;
+// What is held becomes what it is above the pivots: float32 only.
+template <int dtype, bool each, int vectors, class Count>
+GN_DEVICE void lower(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
+    const int count = counted();
     const Place t = place_of<dtype>(a, bench::patch());
-    float pivots[kVector];
 #pragma unroll
-    for (int k = 0; k < kVector; ++k) pivots[k] = pivot_of(a, bench::patch(), t, k);
+    for (int half = 0; half < 2; ++half) {
+        float pivots[kHalf<dtype>];
+        load_pivots<dtype>(pivots, half, a, t, each || bench::patch().groups > 1);
 #pragma unroll
-    for (int j = 0; j < vectors; ++j) {
-        if (j >= count) break;
-        change<dtype>(held[j], [&](int k, float x) { return x - pivots[k]; });
+        for (int j = 0; j < vectors; ++j) {
+            if (j >= count) break;
+#pragma unroll
+            for (int w = 0; w < 2; ++w) {
+                uint32_t &word = held[j].word[2 * half + w];
+                word = as_bits(as_float(word) - pivots[w]);
+            }
+        }
     }
 }
 
-template <int dtype, int vectors>
-GN_DEVICE void sum_rows(Bits128 (&held)[vectors], int count, const Arguments &a) {
+template <int dtype, int vectors, class Count>
+GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
+    const int count = counted();
     float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -126,13 +155,15 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], int count, const Arguments &a)
             each_of_half<dtype>(held[j], half, [&](int i, float d) { sums[i] += d; });
         }
         const Place t = place_of<dtype>(a, bench::patch());
+        if constexpr (!Number<dtype>::kPivoted) {
+            float pivots[kHalf<dtype>];
+            load_pivots<dtype>(pivots, half, a, t, bench::patch().groups > 1);
+#pragma unroll
+            for (int i = 0; i < kHalf<dtype>; ++i) sums[i] = multiply_add(-static_cast<float>(count), pivots[i], sums[i]);
+        }
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) {
-            const int k = half * kHalf<dtype> + i;
-            if constexpr (!Number<dtype>::kPivoted) {
-                sums[i] = multiply_add(-static_cast<float>(count), pivot_of(a, bench::patch(), t, k), sums[i]);
-            }
-            sums[i] = t.has(k) ? sums[i] : 0.0f;  // a select: NaN stays in its group
+            sums[i] = t.has(half * kHalf<dtype> + i) ? sums[i] : 0.0f;  // a select: NaN stays in its group
         }
         give<dtype>(sums, half, total, a);
     }
@@ -141,8 +172,9 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], int count, const Arguments &a)
 }
 
 // Of what is held less its origin.
-template <int dtype, int vectors>
-GN_DEVICE void square_rows(Bits128 (&held)[vectors], int count, const Arguments &a) {
+template <int dtype, int vectors, class Count>
+GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
+    const int count = counted();
     float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -170,12 +202,12 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], int count, const Arguments 
 // replaced by what it is above bench::pivots. Others are summed as they are and their sums, exact but for outliers, made
 // relative to the pivot: so that a constant group has exactly its value for mean. The patch is read again after each
 // barrier, and a thread's place found anew, rather than kept.
-template <int dtype, int vectors>
-GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, uint32_t rows, const Arguments &a) {
-    find_pivots<dtype>(held[0], count, a);
+template <int dtype, int vectors, class Count>
+GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint32_t rows, const Arguments &a) {
+    find_pivots<dtype>(held[0], counted(), a);
     barrier();
-    if constexpr (Number<dtype>::kPivoted) lower<dtype>(held, count, a);
-    sum_rows<dtype>(held, count, a);
+    if constexpr (Number<dtype>::kPivoted) lower<dtype, false>(held, counted, a);
+    sum_rows<dtype>(held, counted, a);
     barrier();
 
     const Patch &p = bench::patch();
@@ -191,7 +223,7 @@ GN_DEVICE void measure_rows(Bits128 (&held)[vectors], int count, uint32_t rows, 
         if (thread() % 32 == 0) bench::own()[group] = Partial{kPivoted ? pivot : 0.0f, mean, 0.0f, n};
     });
     barrier();
-    square_rows<dtype>(held, count, a);
+    square_rows<dtype>(held, counted, a);
     barrier();
     each_group(bench::patch(), [&](uint32_t group) {
         const float m2 = reduce(a, group);

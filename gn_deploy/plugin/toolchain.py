@@ -13,8 +13,8 @@ from pathlib import Path
 from gn_deploy.decision import Rejected
 from gn_deploy.errors import UnavailableError
 
-PACKAGES = "nvidia-cuda-nvcc nvidia-cuda-cccl"
-"""The rest of a compiler (nvidia-nvvm, nvidia-cuda-crt, nvidia-cuda-runtime) comes with the first of them."""
+PACKAGES = "nvidia-cuda-nvcc"
+"""The rest of a compiler comes with it: nvidia-nvvm, nvidia-cuda-crt, nvidia-cuda-runtime."""
 INSTALL = f"pip install {PACKAGES}, or put NVIDIA's CUDA toolkit on PATH or its folder into CUDA_HOME"
 
 USUAL = Path("/usr/local/cuda")

@@ -57,7 +57,7 @@ def test_without_a_compiler_the_packages_are_named(here: Cli, monkeypatch: pytes
     monkeypatch.setattr(toolchain, "toolkits", lambda: iter(()))
     told = refused(here("plugin", "build", "-o", "plugin.so"), 3)
     assert "no CUDA compiler" in told
-    assert "pip install nvidia-cuda-nvcc nvidia-cuda-cccl" in told
+    assert "pip install nvidia-cuda-nvcc, or" in told
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
     const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
     Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
     forget(from), forget(more), forget(to);
-    constexpr int kMost = looped ? 11 : 12;  // vectors in registers at a time
+    constexpr int kMost = vectors == 8 ? 8 : looped ? 11 : 12;  // vectors in registers at a time, the most without spills
     Bits128 other[vectors];
     int end = 0;
 #pragma unroll

@@ -16,8 +16,6 @@ ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FIRST_WITH_CLUSTERS = 90
 LANES = {"F16": 8, "BF16": 8, "F32": 4}
 """Elements of a 128-bit vector."""
-ADDITIONS = {"F16": 2, "BF16": 2, "F32": 3}
-"""Of an element before the first shuffle: the sum, the distance from the mean, and from the pivot first in float32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +31,6 @@ class Kernel:
     template: str
     dtype: str
     tiles: tuple[int, ...]
-    statistics: bool = True
     writes: int = 1
     team: bool = False
     cluster: bool = False
@@ -44,9 +41,7 @@ class Kernel:
 
     def instructions(self, code: MachineCode, vectors: int) -> int:
         """Of a thread with a full tile that has nothing special to do, and no residual."""
-        elements = vectors * LANES[self.dtype]
-        additions = elements * ADDITIONS[self.dtype] if self.statistics else 0
-        return code.path(vectors, vectors * self.writes, additions)
+        return code.path(vectors, vectors * self.writes)
 
 
 def _resident(layout: str, exchange: str, dtype: str, epilogue: str = "kSilu") -> Kernel:
@@ -55,7 +50,7 @@ def _resident(layout: str, exchange: str, dtype: str, epilogue: str = "kSilu") -
         f"{layout.lower()}_resident.h",
         f"{layout.lower()}_resident_kernel<gn::{exchange}, GN_{dtype}, gn::{epilogue}, {{vectors}}>",
         dtype,
-        (5, 10),
+        (6, 10),
         team=exchange == "Team",
         cluster=exchange == "Cluster",
     )
@@ -65,9 +60,11 @@ HOT = (
     *(_resident("NCHW", "Cluster", dtype) for dtype in LANES),
     _resident("NCHW", "Team", "F16"),
     _resident("NCHW", "Team", "F32"),
-    Kernel("NCHW warp", "nchw_warp.h", "nchw_warp_kernel<GN_F16, gn::kSilu, {vectors}>", "F16", (4, 8)),
+    *(_resident("NHWC", "Cluster", dtype) for dtype in LANES),
+    _resident("NHWC", "Team", "F16"),
+    Kernel("NCHW warp", "nchw_warp.h", "nchw_warp_kernel<GN_F16, gn::kSilu, {vectors}>", "F16", (6, 8)),
     Kernel("NCHW split, 1st", "nchw_split.h", "nchw_statistics_kernel<GN_F16>", "F16", (5,), writes=0),
-    Kernel("NCHW split, 2nd", "nchw_split.h", "nchw_apply_kernel<GN_F16, gn::kSilu>", "F16", (5,), statistics=False),
+    Kernel("NCHW split, 2nd", "nchw_split.h", "nchw_apply_kernel<GN_F16, gn::kSilu>", "F16", (5,)),
 )
 """SiLU each: two special functions an element, the most of what is common."""
 
@@ -77,19 +74,21 @@ class Measured:
     """A kernel on an architecture; numbers are of the largest tile."""
 
     code: MachineCode
-    whole: float
-    """Instructions of the kernel for each element."""
+    whole: float | None
+    """Instructions of the kernel for each element; None where the tile is too small to tell x from a residual."""
     slope: float | None
     """More instructions for each more element, from the smaller tile to the larger; None where there is one tile."""
 
 
 def measure(kernel: Kernel, capability: int, build: Callable[[str, int], Compiled]) -> Measured:
     codes = [(vectors, read(build(kernel.source(vectors), capability))) for vectors in kernel.tiles]
+    largest = codes[-1][1]
+    if len(codes) == 1:
+        return Measured(largest, None, None)
     lanes = LANES[kernel.dtype]
-    counts = [kernel.instructions(code, vectors) for vectors, code in codes]
-    largest = kernel.tiles[-1]
-    more = (largest - kernel.tiles[0]) * lanes
-    return Measured(codes[-1][1], counts[-1] / (largest * lanes), (counts[-1] - counts[0]) / more if more else None)
+    few, many = (kernel.instructions(code, vectors) for vectors, code in codes)
+    more = (kernel.tiles[-1] - kernel.tiles[0]) * lanes
+    return Measured(largest, many / (kernel.tiles[-1] * lanes), (many - few) / more)
 
 
 def build(source: str, capability: int) -> Compiled:
@@ -104,7 +103,6 @@ def table() -> str:
         for capability in ARCHITECTURES:
             found = measure(kernel, capability, build)
             code = found.code
-            slope = "" if found.slope is None else f"{found.slope:.1f} / "
             rows.append(
                 [
                     f"{kernel.name}, {kernel.tiles[-1]} vectors",
@@ -113,7 +111,7 @@ def table() -> str:
                     *(str(n) for n in (code.registers, code.stack, code.spills)),
                     _widths(code, "LDG"),
                     _widths(code, "STG"),
-                    f"{slope}{found.whole:.1f}",
+                    "-" if found.slope is None else f"{found.slope:.1f} / {found.whole:.1f}",
                     f"{code.size / 1024:.0f} KB",
                 ]
             )

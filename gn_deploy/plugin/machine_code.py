@@ -4,17 +4,19 @@ import re
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from heapq import heappop, heappush
-from itertools import takewhile
 
 from gn_deploy.errors import GnDeployError, UnavailableError
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.nvrtc import Compiled, nvidia_files
 
 PACKAGE = "nvidia-cuda-nvdisasm"
+WORK = ("FADD", "HADD2.F32", "MUFU.EX2")
+"""What statistics, float16 and SiLU take for every element: opcodes, with the modifiers that follow."""
+_PIECES = 2  # blocks in which x is loaded: the last vector may have one of its own
+_SINGLE = 4  # narrow loads or stores in a row that parameters and what stands beside whole vectors take, at most
 _LINE = re.compile(
     r"/\*[0-9a-f]{4,}\*/\s+(?:\{\s*)?(?P<guard>@!?U?P[T\d]+\s+)?(?P<opcode>[A-Z][\w.]*)(?P<operands>[^;]*);"
 )
@@ -79,35 +81,39 @@ class MachineCode:
         """How many loads (LDG) or stores (STG) of global memory move ``bits`` bits at a time."""
         return sum(i.operation == operation and i.bits == bits for i in self.instructions)
 
-    def path(self, loads: int, stores: int, additions: int = 0) -> int:
-        """Instructions of the cheapest way through the code that does all of the work.
+    def path(self, loads: int, stores: int, work: Collection[str] = WORK) -> int:
+        """Instructions of the way through the code that a thread goes which has a full tile and nothing else to do.
 
-        Work is: that many 128-bit loads and stores of global memory, and that many float32 additions at least before
-        the first shuffle, where statistics are taken. So nothing is left out that a thread with a full tile executes,
-        and nothing is counted that only others need. Raises ``GnDeployError`` where there is no such way.
+        That is the way with so many 128-bit loads and stores of global memory that does most ``work``, counted in
+        instructions of these opcodes, and the cheapest of those that do as much: no pass over what is held is left
+        out, and nothing stands in it that is not needed. Loads stand in two blocks at most and no store before the
+        first shuffle, so no residual is read and no sum written; loops run once; code that moves single elements is
+        not entered. Raises ``GnDeployError`` where there is no such way.
         """
-        seen = set()
-        waiting = [(0, 0, 0, 0, 0, False)]
-        while waiting:
-            cost, at, loaded, stored, added, shuffled = state = heappop(waiting)
-            if at < 0 and (loaded, stored, shuffled or added >= additions) == (loads, stores, True):
-                return cost
-            if at < 0 or state[1:] in seen or loaded > loads or stored > stores:
-                continue
-            seen.add(state[1:])
-            block = self._blocks[at]
-            added = min(additions, added + (0 if shuffled else block.additions))
-            if block.shuffles and added < additions:
-                continue
-            done = (loaded + block.loads, stored + block.stores, added, shuffled or block.shuffles)
-            for follower in block.followers:
-                heappush(waiting, (cost + block.cost, follower, *done))
-        raise GnDeployError(
-            f"no way through the code has {loads} loads, {stores} stores of 128 bits, {additions} additions"
-        )
+        blocks = self._blocks(tuple(work))
+        reduces = any(block.shuffles for block in blocks.values())
+        best: dict[int, dict[tuple[int, int, int, bool], tuple[int, int]]] = {0: {(0, 0, 0, not reduces): (0, 0)}}
+        found: tuple[int, int] | None = None
+        for head, block in blocks.items():
+            for (loaded, stored, pieces, shuffled), (worked, cost) in best.pop(head, {}).items():
+                now = shuffled or block.shuffles
+                done = loaded + block.loads, stored + block.stores, pieces + (block.loads > 0), now
+                so_far = worked + block.work, cost - block.cost
+                scattered = block.elementwise or done[2] > _PIECES or (block.stores and not now)
+                if scattered or done[0] > loads or done[1] > stores:
+                    continue
+                for follower in block.followers:
+                    if follower > head:
+                        known = best.setdefault(follower, {})
+                        known[done] = max(known.get(done, so_far), so_far)
+                if block.leaves and done[:2] == (loads, stores):
+                    found = max(found or so_far, so_far)
+        if found is None:
+            raise GnDeployError(f"no way through the code has {loads} loads and {stores} stores of 128 bits")
+        return -found[1]
 
-    @cached_property
-    def _blocks(self) -> "dict[int, _Block]":
+    def _blocks(self, work: tuple[str, ...]) -> "dict[int, _Block]":
+        """In the order of the code."""
         code = self.instructions
         heads = {0, *(t for i in code for t in i.targets)} | {n + 1 for n, i in enumerate(code) if i.ends or i.leaves}
         heads |= {n + 1 for n, i in enumerate(code) if i.targets}
@@ -115,13 +121,16 @@ class MachineCode:
         for head in sorted(heads - {len(code)}):
             tail = next(n for n in range(head, len(code)) if n + 1 in heads or n + 1 == len(code))
             inside, last = code[head : tail + 1], code[tail]
-            followers = [*last.targets, *([-1] if last.leaves else []), *([] if last.ends else [tail + 1])]
+            followers = [*last.targets, *([] if last.ends else [tail + 1])]
+            memory = [i for i in inside if i.operation in ("LDG", "STG")]
             blocks[head] = _Block(
                 cost=len(inside),
-                loads=sum(i.bits == 128 and i.operation == "LDG" for i in inside),
-                stores=sum(i.bits == 128 and i.operation == "STG" for i in inside),
-                additions=sum(i.operation == "FADD" for i in takewhile(lambda i: i.operation != "SHFL", inside)),
+                loads=sum(i.bits == 128 and i.operation == "LDG" for i in memory),
+                stores=sum(i.bits == 128 and i.operation == "STG" for i in memory),
+                work=sum(i.opcode.startswith(work) for i in inside),
+                elementwise=sum(i.bits < 64 for i in memory) > _SINGLE,
                 shuffles=any(i.operation == "SHFL" for i in inside),
+                leaves=last.leaves,
                 followers=tuple(f for f in followers if f < len(code)),
             )
         return blocks
@@ -129,14 +138,15 @@ class MachineCode:
 
 @dataclass(frozen=True, slots=True)
 class _Block:
-    """Instructions that are executed one after the other; ``followers`` are heads of blocks, -1 the end."""
+    """Instructions that are executed one after the other; ``followers`` are heads of blocks."""
 
     cost: int
     loads: int
     stores: int
-    additions: int
-    """Before the first shuffle."""
+    work: int
+    elementwise: bool
     shuffles: bool
+    leaves: bool
     followers: tuple[int, ...]
 
 

@@ -128,8 +128,8 @@ def _problem(p: Problem) -> str:
         "output_dtype": DTYPES.index(p.output_dtype),
         "activation": ACTIVATIONS.index(p.activation),
         "output_scale": _float(p.output_scale),
-        "has_residual": p.has_residual,
-        "has_sum": p.has_sum,
+        "has_residual": int(p.has_residual),
+        "has_sum": int(p.has_sum),
         "has_affine": p.has_affine,
         "has_modulation": p.has_modulation,
     }

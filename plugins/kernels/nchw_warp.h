@@ -30,7 +30,7 @@ GN_DEVICE void nchw_warp(const Arguments &a) {
 }
 
 template <int dtype, Epilogue epilogue, int vectors>
-GN_KERNEL(kWarps * 32, 4)
+GN_KERNEL(kWarps * 32, 3)
 nchw_warp_kernel(GN_PARAMETER Arguments a) {
     nchw_warp<dtype, epilogue, vectors>(a);
 }

@@ -126,7 +126,9 @@ GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Pat
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
         if (looped) held[j] = Bits128{};
-        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from + j * a.step));
+        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from));
+        from += a.step;
+        forget(from);  // else every address is computed from the first
     }
 }
 

@@ -142,6 +142,21 @@ GN_DEVICE void lower(Bits128 (&held)[vectors], const Count &counted, const Argum
     }
 }
 
+// use(j) for each vector that is held. Most threads hold all, and then nothing is asked between one and the next.
+template <int vectors, class Use>
+GN_DEVICE void each_held(int count, Use use) {
+    if (count == vectors) {
+#pragma unroll
+        for (int j = 0; j < vectors; ++j) use(j);
+    } else {
+#pragma unroll
+        for (int j = 0; j < vectors; ++j) {
+            if (j >= count) break;
+            use(j);
+        }
+    }
+}
+
 template <int dtype, int vectors, class Count>
 GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
     const int count = counted();
@@ -149,11 +164,9 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Ar
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float sums[kHalf<dtype>] = {};
-#pragma unroll
-        for (int j = 0; j < vectors; ++j) {
-            if (j >= count) break;
+        each_held<vectors>(count, [&](int j) {
             each_of_half<dtype>(held[j], half, [&](int i, float d) { sums[i] += d; });
-        }
+        });
         const Place t = place_of<dtype>(a, bench::patch());
         if constexpr (!Number<dtype>::kPivoted) {
             float pivots[kHalf<dtype>];
@@ -183,13 +196,11 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
         float means[kHalf<dtype>], squares[kHalf<dtype>] = {};
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) means[i] = from[i];
-#pragma unroll
-        for (int j = 0; j < vectors; ++j) {
-            if (j >= count) break;
+        each_held<vectors>(count, [&](int j) {
             each_of_half<dtype>(held[j], half, [&](int i, float d) {
                 squares[i] = multiply_add(d - means[i], d - means[i], squares[i]);
             });
-        }
+        });
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) squares[i] = t.has(half * kHalf<dtype> + i) ? squares[i] : 0.0f;
         give<dtype>(squares, half, total, a);

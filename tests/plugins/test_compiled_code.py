@@ -1,0 +1,104 @@
+"""What the kernels ask of the hardware, read from their machine code: a number that grows here is time on every GPU."""
+
+import fcntl
+import hashlib
+import json
+from base64 import b64decode, b64encode
+
+import pytest
+
+from gn_deploy.errors import UnavailableError
+from gn_deploy.plugin import machine_code, nvrtc
+from gn_deploy.plugin.nvrtc import Compiled
+from gn_deploy.plugin.units import REGISTERS
+from scripts import kernel_table
+from scripts.kernel_table import ARCHITECTURES, FIRST_WITH_CLUSTERS, HOT, LANES, Kernel, Measured
+from tests.plugins.compiled import FOLDER
+
+DEFAULT = {
+    ("NCHW block, cluster", "F16"): (80, 90),
+    ("NCHW block, cluster", "F32"): (90,),
+    ("NCHW team", "F16"): (80, 90),
+    ("NCHW warp", "F16"): (86,),
+    ("NCHW split, 2nd", "F16"): (90,),
+    ("NHWC block, cluster", "F16"): (80, 90),
+    ("NHWC team", "F16"): (90,),
+}
+"""What every run compiles; all others are slow."""
+MOST = 15.0
+"""Instructions an element, SiLU in 16 bit: at 15 a multiprocessor issues 118 / 15 = 7.9 TB/s of an H200's 4.8."""
+SLOPED = ("block", "cluster")
+
+
+def _cases() -> list[object]:
+    return [
+        pytest.param(
+            kernel,
+            capability,
+            id=f"{kernel.name} {kernel.dtype} sm_{capability}",
+            marks=[] if capability in DEFAULT.get((kernel.name, kernel.dtype), ()) else [pytest.mark.slow],
+        )
+        for kernel in HOT
+        for capability in ARCHITECTURES
+    ]
+
+
+def built(source: str, capability: int) -> Compiled:
+    """Once for all processes of a test run, and again only when a source or the compiler is another."""
+    try:
+        machine_code.nvdisasm()
+        known = repr((nvrtc.version(), source, capability))
+    except UnavailableError as reason:
+        pytest.skip(str(reason))
+    digest = hashlib.sha256(known.encode())
+    for header in sorted(kernel_table.KERNELS.glob("*.h")):
+        digest.update(header.read_bytes())
+    FOLDER.mkdir(exist_ok=True)
+    file = FOLDER / f"cubin-{digest.hexdigest()[:16]}.json"
+    with file.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not file.exists():
+            made = kernel_table.build(source, capability)
+            unfinished = file.with_suffix(".unfinished")
+            unfinished.write_text(json.dumps({"code": b64encode(made.code).decode(), "log": made.log}))
+            unfinished.rename(file)
+    found = json.loads(file.read_text())
+    return Compiled(b64decode(found["code"]), found["log"])
+
+
+@pytest.mark.parametrize(("kernel", "capability"), _cases())
+def test_a_hot_kernel_asks_no_more_than_it_may(kernel: Kernel, capability: int) -> None:
+    found = kernel_table.measure(kernel, capability, built)
+    code = found.code
+    assert (code.spills, code.stack) == (0, 0)
+    assert code.registers <= REGISTERS, "two blocks of 512 threads fill the register file with 64 each"
+    assert code.accesses("LDG", 128) >= kernel.tiles[-1]
+    assert code.accesses("STG", 128) >= kernel.tiles[-1] * kernel.writes
+    assert not code.accesses("LDG", 64), "a vector is loaded whole, or element by element"
+    _exchanges(kernel, capability, found)
+    hot = any(word in kernel.name for word in SLOPED)
+    if hot and kernel.dtype == "F16":
+        assert found.slope is not None
+        assert found.slope < MOST
+
+
+def _exchanges(kernel: Kernel, capability: int, found: Measured) -> None:
+    """Blocks that share a unit meet, and see what the others wrote."""
+    opcodes = [i.opcode for i in found.code.instructions]
+    if kernel.team:
+        assert any(o.startswith(("ATOMG", "ATOM", "RED")) for o in opcodes), "arrivals are counted"
+        assert any(o.startswith("MEMBAR") and ".GPU" in o for o in opcodes), "what was written before is seen after"
+        assert any(o.startswith("LDG") and ".STRONG.GPU" in o for o in opcodes), (
+            "the count is read from where all see it"
+        )
+    if kernel.cluster and capability >= FIRST_WITH_CLUSTERS:
+        assert any(o.startswith("UCGABAR_ARV") for o in opcodes)
+        assert any(o.startswith("UCGABAR_WAIT") for o in opcodes)
+    if kernel.cluster and capability < FIRST_WITH_CLUSTERS:
+        assert not any("CGABAR" in o for o in opcodes)
+
+
+def test_the_kernels_that_are_gated_are_all_of_a_kind() -> None:
+    """A kernel that is renamed does not slip out of the default run."""
+    assert DEFAULT.keys() <= {(kernel.name, kernel.dtype) for kernel in HOT}
+    assert {kernel.dtype for kernel in HOT} == LANES.keys()

@@ -1,4 +1,4 @@
-"""A kernel compiled for one layer takes what TensorRT passes, and computes what the library does, on the emulated GPU."""
+"""A kernel compiled for one layer takes what TensorRT passes, and computes what the library does."""
 
 import ctypes
 from collections.abc import Callable

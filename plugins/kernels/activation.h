@@ -9,8 +9,8 @@ namespace gn {
 
 constexpr float kLog2E = 1.44269504088896341f;
 
-// Errors below are relative, in units of 2^-24, on -20 <= y <= 20; ex2 and rcp are within 2 and 1 units in the last place,
-// and the rounding of their argument grows with it: for y < 0 the relative error is up to |y| more units.
+// Errors below are relative, in units of 2^-24, on -20 <= y <= 20; ex2 and rcp are within 2 and 1 units in the last
+// place, and the rounding of their argument grows with it: for y < 0 the relative error is up to |y| more units.
 
 // y / (1 + e^-y), for finite y: 6. No branch, two special functions. At -infinity it is NaN: see `activate`.
 GN_DEVICE float silu(float y) { return y * fast_reciprocal(1.0f + fast_exp2(-kLog2E * y)); }

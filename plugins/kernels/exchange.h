@@ -80,8 +80,8 @@ struct Cluster {
 // Persistent teams of `slices` blocks walk over the units. All blocks of the grid are resident (cooperative launch).
 // A team's counter counts arrivals, and a block waits until all have arrived as often as itself. Slots of a unit are
 // written before the arrival and read after the wait; the next unit's are others (parity), and those of the unit after
-// next are written by no block before all have arrived at the next, so have read these. Leaving is counted too: the last
-// to leave finds everybody past the last wait and resets the counter.
+// next are written by no block before all have arrived at the next, so have read these. Leaving is counted too: the
+// last to leave finds everybody past the last wait and resets the counter.
 struct Team {
     static constexpr bool kLooped = true;
     const Arguments &arguments;

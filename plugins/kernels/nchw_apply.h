@@ -104,7 +104,8 @@ GN_DEVICE void apply_vector(Bits128 &held, int32_t e, const Affine *table, const
     }
 }
 
-// The hot case: each vector within one channel, aligned, of x's type, nothing large. One multiply-add and the activation.
+// The hot case: each vector within one channel, aligned, of x's type, nothing large. One multiply-add and the
+// activation.
 template <int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const Normal &normal, const Slice &s,
                           const Arguments &a, const Crew &crew) {

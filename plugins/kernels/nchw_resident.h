@@ -5,8 +5,9 @@
 
 namespace gn {
 
-// Shared memory: kSlots + 1 partials and the extra elements, from kReservedBytes on the table of channels, for a team twice, used in turn: while
-// one block still reads the table of a unit another may fill that of the next, but none that of the one after.
+// Shared memory: kSlots + 1 partials and the extra elements, from kReservedBytes on the table of channels, for a team
+// twice, used in turn: while one block still reads the table of a unit another may fill that of the next, but none
+// that of the one after.
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nchw_resident(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;

@@ -6,8 +6,8 @@
 
 namespace gn {
 
-// Those who work on a slice: a block's threads, or a warp's. The vectors of a slice are dealt out in rows of 32, each warp
-// gets as many consecutive rows as a thread holds vectors: a thread's vectors are a constant apart.
+// Those who work on a slice: a block's threads, or a warp's. The vectors of a slice are dealt out in rows of 32, each
+// warp gets as many consecutive rows as a thread holds vectors: a thread's vectors are a constant apart.
 struct Crew {
     uint32_t index, size;
     // The first vector of this thread, of `vectors`.
@@ -33,8 +33,8 @@ struct Slice {
     uint32_t offset;          // element e from the origin on is of channel first + (offset + e) / P
     uint32_t period;          // P, or kLongPositions
 
-    // The element of the lead or the trail that this thread holds: the first threads one of the lead each, those from 16 on
-    // one of the trail, the others none.
+    // The element of the lead or the trail that this thread holds: the first threads one of the lead each, those
+    // from 16 on one of the trail, the others none.
     GN_DEVICE int32_t extra(int vector, const Crew &crew) const {
         const int32_t t = static_cast<int32_t>(crew.index);
         if (t < lead) return t - lead;
@@ -155,7 +155,7 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
     const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
     Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
     forget(from), forget(more), forget(to);
-    constexpr int kMost = vectors == 8 ? 8 : looped ? 11 : 12;  // vectors in registers at a time, the most without spills
+    constexpr int kMost = vectors == 8 ? 8 : looped ? 11 : 12;  // in registers at a time, the most without spills
     Bits128 other[vectors];
     int end = 0;
 #pragma unroll

@@ -9,7 +9,8 @@ GN_DEVICE Partial *chunk(const Arguments &a, int64_t unit) {
     return reinterpret_cast<Partial *>(a.partials) + unit * a.slices;
 }
 
-// Shared memory: kSlots + 1 partials and the extra elements. Each thread makes one part of all its vectors, tile after tile; then the block does.
+// Shared memory: kSlots + 1 partials and the extra elements. Each thread makes one part of all its vectors, tile
+// after tile; then the block does.
 template <int dtype>
 GN_DEVICE void nchw_statistics(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;

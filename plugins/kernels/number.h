@@ -165,7 +165,8 @@ GN_DEVICE uint8_t to_e4m3(float value, float scale, float reciprocal) {
     const uint32_t sign = as_bits(value) >> 24 & 0x80u, magnitude = as_bits(q) & 0x7fffffffu;
     if (magnitude > 0x7f800000u) return static_cast<uint8_t>(sign | 0x7fu);
     if (magnitude >= 0x43e00000u) return static_cast<uint8_t>(sign | 0x7eu);  // 448
-    // Below 2^-6 steps are 2^-9: adding 2^14 rounds to them in the low bits. Above, 20 bits of the fraction are rounded.
+    // Below 2^-6 steps are 2^-9: adding 2^14 rounds to them in the low bits. Above, 20 bits of the fraction are
+    // rounded.
     const uint32_t rounded = magnitude < 0x3c800000u
                                  ? as_bits(as_float(magnitude) + 16384.0f) - 0x46800000u
                                  : ((magnitude + 0x7ffffu + (magnitude >> 20 & 1u)) >> 20) - (120u << 3);

@@ -4,8 +4,8 @@
 
 namespace gn {
 
-// The mean is pivot + mean: the pivot is an element of the part, or 0 for formats that need none, so that `mean` is small
-// enough for float32 to hold what matters of it. M2 is the sum of (x - mean)^2.
+// The mean is pivot + mean: the pivot is an element of the part, or 0 for formats that need none, so that `mean` is
+// small enough for float32 to hold what matters of it. M2 is the sum of (x - mean)^2.
 struct alignas(16) Partial {
     float pivot, mean, m2, n;
 };

@@ -76,7 +76,8 @@ extern "C" int gn_enqueue(const gn_problem *problem, const gn_choice *choice, co
     for (const Pass pass : {kStatistics, kApply}) {
         if (c.variant == GN_SPLIT) {
             grid.name = pass == kStatistics ? "statistics" : "apply";
-            grid.overlaps = pass == kApply;
+            // The sum is read by loads that a compiler may move before the wait: written by the launch before, it waits.
+            grid.overlaps = pass == kApply && !p.has_sum;
         } else if (pass == kStatistics) {
             continue;
         }

@@ -14,7 +14,10 @@ def lower(
     target: Annotated[
         str,
         typer.Option(
-            "--target", "-t", help=r"RUNTIME\[@VERSION]\[:DTYPE]\[+FORM], e.g. ort-cpu or tensorrt@10.8:fp16."
+            "--target",
+            "-t",
+            help=r"RUNTIME\[@VERSION]\[:DTYPE]\[+FORM], e.g. ort-cpu, tensorrt@10.8:fp16, or tensorrt+auto: our plugin "
+            "where TensorRT's own GroupNorm is wrong or slow (+plugin: everywhere).",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Where to write the result.")],

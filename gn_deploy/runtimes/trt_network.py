@@ -186,7 +186,17 @@ def kernels_of_plan(trt: Any, logger: Any, plan: Any) -> tuple[Kernel, ...]:
 
 def _kernel(name: str, kind: str, tactic: str, metadata: str) -> Kernel:
     nodes = re.findall(r"\[ONNX Layer: (.+?)\](?=\[|\x1e|\s|$)", metadata)
-    return Kernel(tactic or name, kind, tuple(dict.fromkeys(nodes)))
+    return Kernel(tactic or name, kind, tuple(dict.fromkeys(map(_in_file, nodes))))
+
+
+def _in_file(origin: str) -> str:
+    """The node that a file's reader sees: of "node_of_u | gn (GroupNorm) | ..." the call of the function, gn.
+
+    What is on the way is inner most first; an If may stand between, and functions called before may follow.
+    """
+    name, *around = origin.split(" | ")
+    calls = (re.fullmatch(r"(.+) \((\w+)\)", text) for text in around)
+    return next((call[1] for call in calls if call and call[2] != "If"), name)
 
 
 def _field(line: str, key: str) -> str:

@@ -1,8 +1,11 @@
 """TensorRT-RTX builds for real here, without a GPU: which kernels it fuses, and what it refuses."""
 
+import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
+import gn_deploy as gn
 from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.runtimes.base import RuntimeFailure
@@ -41,6 +44,33 @@ def test_one_group_becomes_instance_norm_natively_but_not_as_layer_norm(build) -
     assert any("Inor" in k.name for k in native.kernels)
     right = build(layer_norm(64, "float16")[0])
     assert not any("Inor" in k.name for k in right.kernels)
+
+
+THREE = """<ir_version: 10, opset_import: ["": 21]>
+ g (float16[2,64,16,16] x, float16[2,64,16,16] r)
+  => (float16[2,64,16,16] e, int8[2,64,16,16] q, float16[2,64,16,16] v) {
+  [first] a = GroupNormalization<num_groups = 1>(x, w, b)  m = Mish(a)
+  e = Add(m, r)
+  [second] c = GroupNormalization<num_groups = 8>(e, w, b)  s = Sigmoid(c)  d = Mul(c, s)
+  q = QuantizeLinear(d, k, z)
+  [third] f = GroupNormalization<num_groups = 4>(r, w, b)  v = Relu(f) }"""
+
+
+def test_without_the_library_the_bodies_of_the_plugins_nodes_are_built(build) -> None:
+    """Each node its own, though TensorRT finds functions by name alone: told by the operators of the kernels."""
+    proto = onnx.parser.parse_model(THREE)
+    held = {"w": np.ones(64), "b": np.zeros(64), "k": np.asarray(0.05)}
+    for name, array in held.items():
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float16), name))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.int8), "z"))
+    lowered = gn.lower(proto, "tensorrt-rtx+plugin").model
+    assert {node.op_type for node in lowered.graph} >= {"GroupNorm", "SkipGroupNorm"}
+    built = build(lowered)
+    assert built.size
+    by_node = {name: [k.name for k in built.kernels if k.origin == (name,)] for k in built.kernels for name in k.origin}
+    assert by_node.keys() >= {"first/GroupNorm", "second/SkipGroupNorm", "third/GroupNorm"}
+    assert any("Silu" in name and "Roun" in name for name in by_node["second/SkipGroupNorm"])  # quantized
+    assert any("Relu" in k.name for k in built.kernels if "third/GroupNorm" in k.origin)
 
 
 def test_profiles_of_dynamic_models(build) -> None:

@@ -9,7 +9,7 @@ from gn_deploy.graph.io import sort
 from gn_deploy.graph.nodes import is_plain, sole_consumer
 from gn_deploy.graph.splice import Builder, Names, splice
 from gn_deploy.passes.rewrite import drop_uncalled
-from gn_deploy.plugin.function import CODES, QUANTIZE_SINCE, function
+from gn_deploy.plugin.function import CODES, QUANTIZE_SINCE, function, rounding
 from gn_deploy.plugin.node import DOMAIN
 from gn_deploy.sites import opset_of
 
@@ -22,7 +22,7 @@ _TYPES = {code: name for name, code in CODES.items()}
 def quantized(model: ir.Model) -> int:
     """Joins each plugin node with the QuantizeLinear that alone reads its y, and returns how many there were.
 
-    1. One scale for the whole tensor, known; zero point 0; int8 or float8e4m3fn; opset 21.
+    1. One scale for the whole tensor, known; zero point 0; int8 or float8e4m3fn; opset 19.
     2. The body of the new node is the two nodes. The plugin rounds once where they round to x's type in between.
     """
     opset, names, count = opset_of(model), Names(model), 0
@@ -43,11 +43,11 @@ def quantized(model: ir.Model) -> int:
         op = node.op_type + _SUFFIX
         made = [ir.Value(name=names.fresh(f"{node.name}_{i}"), type=v.type) for i, v in enumerate(node.outputs)]
         made[0].type = ir.TensorType(ir.DataType(code))
-        new = ir.Node(node.domain, op, node.inputs, outputs=made, name=names.fresh(f"{node.name}_{_SUFFIX}"))
+        new = ir.Node(node.domain, op, node.inputs, outputs=made, name=names.fresh(f"{node.name}{_SUFFIX}"))
         new.metadata_props.update(node.metadata_props)
-        told_more: dict[str, int | float | str] = {"output_type": _TYPES[code], "output_scale": scale}
+        told_more: dict[str, float | str | ir.TensorProtocol] = {"output_type": _TYPES[code], "output_scale": scale}
         if node.domain == DOMAIN:
-            told_more["output_code"] = code
+            told_more |= rounding(_TYPES[code])
             model.functions.setdefault((DOMAIN, op, ""), function(op, opset))
         new.attributes.update(node.attributes)
         new.attributes.update({a.name: a for a in ir.convenience.convert_attributes(told_more)})
@@ -77,7 +77,7 @@ def unquantized(model: ir.Model) -> ir.Model:
         if op not in _OPS or code is None or dtype is None or dtype not in DTYPES.values():
             continue
         builder = Builder(names, node.name or op, opset)
-        kept = {k: a for k, a in node.attributes.items() if k != "output_code"}
+        kept = {k: a for k, a in node.attributes.items() if k not in ("zero_point", "is_int8")}
         made = [ir.Value(name=names.fresh(f"{node.name}_y"), shape=node.outputs[0].shape, type=ir.TensorType(dtype))]
         made += [ir.Value(name=names.fresh(f"{node.name}_sum"), shape=v.shape, type=v.type) for v in node.outputs[1:]]
         new = ir.Node(node.domain, op, node.inputs, outputs=made, name=names.fresh(f"{node.name}_{op}"))

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 SINCE = 18
 """Opset from which the body says the same in the same words: ReduceMean with its axes as an input, Mish."""
-QUANTIZE_SINCE = 21
-"""Opset of QuantizeLinear with ``output_dtype``."""
+QUANTIZE_SINCE = 19
+"""Opset from which CastLike gives float8."""
 CODES = {"int8": 3, "float8e4m3fn": 17}
 """``output_type`` -> TensorProto.DataType."""
 _NAMED = (*ATTRIBUTES, "plugin_namespace", "plugin_version")
@@ -56,7 +56,7 @@ _BODY = """
     wide_t = Cast <to = 1> (modulation_shift)
     viewed_t = Reshape (wide_t, per_sample)
     u = Add (gained, viewed_t)
-    {activations}
+    {constants}
     {activated}
     shape = Shape (x)
     wide_y = Reshape (relu_or_not, shape)
@@ -66,8 +66,23 @@ _BODY = """
 _RESULT = "y = CastLike (wide_y, x)"
 _QUANTIZED = """rounded = CastLike (wide_y, x)
     wide_rounded = Cast <to = 1> (rounded)
-    step = Constant <value_float: float = @output_scale> ()
-    y = QuantizeLinear <output_dtype: int = @output_code> (wide_rounded, step)"""
+    steps = Div (wide_rounded, step)
+    in_range = If (is_int8) <
+        then_branch = whole () => (clipped) {
+            whole_steps = Round (steps)
+            low = Constant <value_float = -128.0> ()
+            high = Constant <value_float = 127.0> ()
+            clipped = Clip (whole_steps, low, high)
+        },
+        else_branch = any () => (same) { same = Identity (steps) }>
+    y = CastLike (in_range, zero_point)"""
+"""QuantizeLinear in other words, since TensorRT-RTX 1.7.1 cannot inline that one twice: it names both layers alike. It
+builds no Cast to float8 either, so plugin nodes of that type need the plugin there."""
+_STEPS = (
+    "step = Constant <value_float: float = @output_scale> ()",
+    "zero_point = Constant <value: tensor = @zero_point> ()",
+    "is_int8 = Constant <value: tensor = @is_int8> ()",
+)
 _ACTIVATIONS = {
     Activation.RELU: "$y = Relu (u)",
     Activation.SILU: "$gate = Sigmoid (u) $y = Mul (u, $gate)",
@@ -109,16 +124,27 @@ def chosen(activation: Activation) -> "Mapping[str, ir.TensorProtocol]":
     return {str(name): ir.tensor(np.asarray(name is activation), name=str(name)) for name in _ACTIVATIONS}
 
 
+def rounding(output_type: str) -> "Mapping[str, ir.TensorProtocol]":
+    """The attributes that only the body reads, where y is of one of ``CODES``."""
+    import onnx_ir as ir
+
+    zero = np.zeros((), ir.DataType(CODES[output_type]).numpy())
+    held = {"zero_point": zero, "is_int8": np.asarray(output_type == "int8")}
+    return {name: ir.tensor(array, name=name) for name, array in held.items()}
+
+
 def function(op: str, opset: int) -> "ir.Function":
-    """One of ``node.OPS`` at an opset (18 and later, with Quantize 21): float32 inside, two passes.
+    """One of ``node.OPS`` at an opset (18 and later, with Quantize 19): float32 inside, two passes.
 
     All that differs between nodes of the same name is in their attributes, since TensorRT knows a function by its name.
+    They are all read before the first If: TensorRT-RTX 1.7.1 does not find them any more after one.
     """
     import onnx.parser
     import onnx_ir as ir
 
     quantized = op.endswith("Quantize")
-    attributes = (*_NAMED, *_VIEWS, *map(str, _ACTIVATIONS), *(["output_code"] if quantized else []))
+    attributes = (*_NAMED, *_VIEWS, *map(str, _ACTIVATIONS), *(("zero_point", "is_int8") if quantized else ()))
+    conditions = [f"is_{name} = Constant <value: tensor = @{name}> ()" for name in _ACTIVATIONS]
     text = _BODY.format(
         domain=DOMAIN,
         opset=opset,
@@ -126,7 +152,7 @@ def function(op: str, opset: int) -> "ir.Function":
         attributes=", ".join(attributes),
         inputs=", ".join(INPUTS),
         outputs="y, sum" if op.startswith("Skip") else "y",
-        activations="\n    ".join(f"is_{name} = Constant <value: tensor = @{name}> ()" for name in _ACTIVATIONS),
+        constants="\n    ".join([*conditions, *(_STEPS if quantized else ())]),
         activated=_branches(),
         result=_QUANTIZED if quantized else _RESULT,
     )

@@ -116,7 +116,7 @@ def test_one_node_and_two_again(dtype: str, cast: bool, skip: bool, to: str) -> 
         {"scale": np.linspace(0.01, 0.05, 8), "zero": np.zeros(8), "axis": 1},
         {"zero": 3},
         {"to": "uint8"},
-        {"opset": 20},
+        {"opset": 18},
         {"shown": True},
         {"to": "float8e4m3fn", "saturate": 0},
     ],

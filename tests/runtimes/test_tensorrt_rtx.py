@@ -64,12 +64,12 @@ def test_without_the_library_the_bodies_of_the_plugins_nodes_are_built(build) ->
         proto.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float16), name))
     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.zeros((), np.int8), "z"))
     lowered = gn.lower(proto, "tensorrt-rtx+plugin").model
-    assert {node.op_type for node in lowered.graph} >= {"GroupNorm", "SkipGroupNorm"}
+    assert {node.op_type for node in lowered.graph} == {"GroupNorm", "SkipGroupNormQuantize"}
     built = build(lowered)
     assert built.size
     by_node = {name: [k.name for k in built.kernels if k.origin == (name,)] for k in built.kernels for name in k.origin}
-    assert by_node.keys() >= {"first/GroupNorm", "second/SkipGroupNorm", "third/GroupNorm"}
-    assert any("Silu" in name and "Roun" in name for name in by_node["second/SkipGroupNorm"])  # quantized
+    assert by_node.keys() >= {"first/GroupNorm", "second/SkipGroupNormQuantize", "third/GroupNorm"}
+    assert any("Silu" in name and "Roun" in name for name in by_node["second/SkipGroupNormQuantize"])  # quantized
     assert any("Relu" in k.name for k in built.kernels if "third/GroupNorm" in k.origin)
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
+from gn_deploy.plugin.binding import CBuffers, as_dict
 from gn_deploy.plugin.node import ATTRIBUTES, OPS
 from tests.plugins.adapter import Host
-from tests.plugins.vtable import Field, Format, Plugin, TensorDesc, Type, tensor
+from tests.plugins.vtable import Context, Field, Format, Plugin, TensorDesc, Type, tensor
 from tests.plugins.vtable import field as field_of
 
 Array = np.ndarray[Any, Any]
@@ -113,3 +114,30 @@ def unpacked(memory: Array, shape: tuple[int, ...], layout: Format) -> Array:
     last = memory.reshape(shape[0], *shape[2:], -1)
     assert not last[..., shape[1] :].view(np.uint8).any(), "padding is not zero"
     return np.moveaxis(last[..., : shape[1]], -1, 1)
+
+
+X, SCALE, BIAS, RESIDUAL, S, T, Y, SUM, WORKSPACE = (0x10000 * i for i in range(1, 10))
+"""Addresses that nobody reads."""
+
+
+def run(plugin: Plugin, layer: Layer) -> int:
+    """The status of a launch on addresses that stand for memory."""
+    ins, outs = layer.tensors()
+    outputs = [Y, SUM][: len(outs)]
+    return plugin.enqueue(ins, outs, [X, SCALE, BIAS, RESIDUAL, S, T], outputs, WORKSPACE)
+
+
+def launched(host: Host, layer: Layer, tactic: int = 0) -> tuple[dict[str, Any], dict[str, Any], CBuffers]:
+    """What gn_enqueue was asked for: problem, choice, buffers."""
+    plugin = layer.create(host)
+    context = Context()
+    attached = plugin.attach(context)
+    assert attached.set_tactic(tactic) == 0
+    before = host.launch()[0]
+    assert attached.on_shape_change(*layer.tensors()) == 0
+    assert run(attached, layer) == 0, context.errors
+    count, problem, choice, buffers, _ = host.launch()
+    assert count == before + 1
+    attached.close()
+    plugin.close()
+    return as_dict(problem), as_dict(choice), buffers

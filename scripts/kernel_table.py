@@ -1,7 +1,11 @@
-"""Writes the table of compiled kernels into plugins/README.md: registers, spills, widths, instructions of each."""
+"""Writes the table of compiled kernels into plugins/README.md: registers, spills, widths, instructions of each.
+
+python scripts/kernel_table.py [--check] [80 90 ...]: without architectures all of them, which takes minutes.
+"""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -95,13 +99,14 @@ def build(source: str, capability: int) -> Compiled:
     return nvrtc.compile_cubin(source, capability, KERNELS)
 
 
-def table() -> str:
+def table(architectures: Sequence[int] = ARCHITECTURES) -> str:
     major, minor = nvrtc.version()
     header = ["kernel, SiLU", "x", "sm", "registers", "stack", "spills", "loads", "stores", "instructions", "size"]
     rows = [header]
-    for kernel in HOT:
-        for capability in ARCHITECTURES:
-            found = measure(kernel, capability, build)
+    with ProcessPoolExecutor() as pool:  # NVRTC compiles one at a time in a process
+        asked = {(k, c): pool.submit(measure, k, c, build) for k in HOT for c in architectures}
+        for (kernel, capability), answer in asked.items():
+            found = answer.result()
             code = found.code
             rows.append(
                 [
@@ -133,7 +138,8 @@ def main(arguments: list[str]) -> int:
     text = README.read_text()
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
-    wanted = f"{before}{BEGIN}\n{table()}\n{END}{after}"
+    asked = [int(argument) for argument in arguments if argument.isdigit()]
+    wanted = f"{before}{BEGIN}\n{table(asked or ARCHITECTURES)}\n{END}{after}"
     if "--check" in arguments:
         return int(text != wanted)
     README.write_text(wanted)

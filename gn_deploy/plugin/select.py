@@ -252,7 +252,9 @@ def _warp(q: Question) -> Candidate | Rejected:
 
 def _block(q: Question) -> Candidate | Rejected:
     u = q.units
-    tile = tile_of(u, u.steps) if u.column_slices == 1 else None
+    if u.column_slices > 1:
+        return Rejected(f"a row of {u.slab} channels is wider than a block")
+    tile = tile_of(u, u.steps)
     if tile is None:
         return Rejected(f"{q.a_unit} does not fit {bytes_text(q.slice(q.steps_of_block))}")
     cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(BLOCK_NS)

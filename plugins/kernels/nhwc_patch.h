@@ -118,6 +118,8 @@ GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Pat
     using Stored = typename Number<dtype>::Stored;
     const Stored *from = static_cast<const Stored *>(tensor) + offset_of(a, p, t, begin, a.pitch);
     if (a.scattered) {
+#pragma unroll
+        for (int j = 0; looped && j < vectors; ++j) held[j] = Bits128{}, forget(held[j]);
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             vector = i < count ? load_some<dtype>(from + i * a.step, t.end) : Bits128{};
         });
@@ -125,7 +127,7 @@ GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Pat
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
-        if (looped) held[j] = Bits128{};
+        if (looped) held[j] = Bits128{}, forget(held[j]);
         if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from));
         from += a.step;
         forget(from);  // else every address is computed from the first
@@ -154,7 +156,9 @@ GN_DEVICE void add_rows(Bits128 (&held)[vectors], const Arguments &a, const Patc
     constexpr int kBatch = vectors > 5 ? 2 : vectors;  // in flight beside all of x
 #pragma unroll
     for (int j = 0; j < vectors; j += kBatch) {
-        Bits128 batch[kBatch] = {};  // else what it was in the round before is kept for the rows that are not there
+        Bits128 batch[kBatch];
+#pragma unroll
+        for (int b = 0; b < kBatch; ++b) batch[b] = Bits128{}, forget(batch[b]);  // as in load_rows
 #pragma unroll
         for (int b = 0; b < kBatch; ++b) {
             if (j + b < count) batch[b] = load_once(reinterpret_cast<const Bits128 *>(more(at + b * a.step)));

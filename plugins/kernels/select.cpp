@@ -75,7 +75,8 @@ Candidate warp(const Question &q) {
 
 Candidate block(const Question &q) {
     const Units &u = q.units;
-    const Tile tile = u.column_slices > 1 ? Tile{0, 0} : tile_of(u, u.steps);
+    if (u.column_slices > 1) return refused("a row of " + number(u.slab) + " channels is wider than a block");
+    const Tile tile = tile_of(u, u.steps);
     if (!tile.threads) {
         const int64_t most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
         return refused(a_unit(q) + " does not fit " + bytes_text(q.slice(most)));

@@ -164,9 +164,8 @@ MUTATIONS = (
         (
             (
                 "exchange.h",
-                "store_partial(slot(rank, 0, 1), p);",
-                "const uint32_t turn = arrive(arguments.counters + team * kCounterStride + 1);"
-                " store_partial(slot(turn % arguments.slices, 0, 1), p);",
+                "slot(rank(), 0, 1)",
+                "slot(arrive(arguments.counters + team * kCounterStride + 1) % arguments.slices, 0, 1)",
             ),
             ("exchange.h", "store(counter, 0u);", "store(counter, 0u), store(counter + 1, 0u);"),
         ),
@@ -271,7 +270,7 @@ MUTATIONS = (
         NHWC,
         replace(_ROWS, groups=1, group_channels=12),
         "NaN is not where it belongs",
-        (("nhwc_statistics.h", "sums[i] = t.has(k) ? sums[i] : 0.0f;", "sums[i] *= t.has(k) ? 1.0f : 0.0f;"),),
+        (("nhwc_statistics.h", "? sums[i] : 0.0f;", "? sums[i] : 0.0f * sums[i];"),),
     ),
     Mutation(
         "the residual of the neighbour",
@@ -301,8 +300,8 @@ MUTATIONS = (
         (
             (
                 "exchange.h",
-                "store_partial(slot(rank, i, room), own[i]);",
-                "store_partial(slot(rank, i, count), own[i]);",
+                "slot(rank(), i, room)",
+                "slot(rank(), i, count)",
             ),
             ("exchange.h", "collect<true>(i, room)", "collect<true>(i, count)"),
         ),

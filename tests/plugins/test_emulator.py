@@ -87,7 +87,7 @@ def test_a_right_kernel_gives_the_same_bits_under_every_schedule(kernel: str) ->
         ("centre", "WriteBeyond", "writes 4 bytes beside its block's shared memory"),
         ("centre", "WriteFarBeyond", "which is nobody's"),
         ("centre", "ReadBeyond", "reads 4 bytes beside its block's shared memory"),
-        ("centre", "OutOfBounds", "bytes out of bounds, at byte 1"),
+        ("centre", "OutOfBounds", "reads 4 bytes out of bounds, at byte "),
         ("centre", "Misaligned", "is not aligned to them"),
         ("centre", "WriteInput", "writes x, an input"),
         ("centre", "WriteTwice", "a second time"),

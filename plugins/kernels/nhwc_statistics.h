@@ -10,12 +10,19 @@ GN_DEVICE Partial *own() { return reinterpret_cast<Partial *>(shared()); }  // o
 GN_DEVICE Partial *united() { return own() + kSlabGroups; }                 // of groups
 GN_DEVICE float *pivots() { return reinterpret_cast<float *>(united() + kSlabGroups); }  // of groups
 GN_DEVICE Patch &patch() { return *reinterpret_cast<Patch *>(pivots() + kSlabGroups); }
+// Of groups in float32, of which a slab has kSlabGroups / 2 at most: what their pivots are chosen from.
+struct Candidates {
+    float x[3];
+};
+GN_DEVICE Candidates *candidates() { return reinterpret_cast<Candidates *>(&patch() + 1); }
 GN_DEVICE float *reduced() { return reinterpret_cast<float *>(shared() + kReservedBytes); }  // a.pieces for each thread
 // Of channels, from the base of the patch on: parameters, then slope and offset; and what is subtracted first.
 GN_DEVICE Affine *table(const Arguments &a) { return reinterpret_cast<Affine *>(shared() + a.table_at); }
 GN_DEVICE float *origins(const Arguments &a) { return reinterpret_cast<float *>(shared() + a.origins_at); }
 }  // namespace bench
-static_assert((2 * sizeof(Partial) + sizeof(float)) * kSlabGroups + sizeof(Patch) <= kReservedBytes);
+static_assert((2 * sizeof(Partial) + sizeof(float)) * kSlabGroups + sizeof(Patch) +
+                  sizeof(bench::Candidates) * kSlabGroups / 2 <=
+              kReservedBytes);
 
 // Of channel `into` of the patch.
 GN_DEVICE uint32_t group_of(const Arguments &a, const Patch &p, uint32_t into) {
@@ -157,6 +164,32 @@ GN_DEVICE void each_held(int count, Use use) {
     }
 }
 
+// As find_pivots, but the middle of three: what is above an outlier is coarse. First channels of a group, or first rows
+// where it has not as many.
+template <int dtype>
+GN_DEVICE void find_middle_pivots(const Bits128 &held, int count, uint32_t rows, const Arguments &a) {
+    const Patch &p = bench::patch();
+    const Place t = place_of<dtype>(a, p);
+    const uint32_t width = p.groups == 1 ? p.end - p.begin : static_cast<uint32_t>(a.group_channels);
+    const bool across = width >= 3, down = !across && rows >= 3 && t.stride >= 3;
+    if (count > 0 && t.row < (down ? 3 : 1)) {
+        each<dtype>(held, [&](int k, float x) {
+            if (!t.has(k)) return;
+            const uint32_t c = t.channel + static_cast<uint32_t>(k) - p.begin, group = group_of(a, p, c);
+            const uint32_t into = c - group * width, i = across ? into : t.row;
+            if (i < 3 && (across || into == 0)) bench::candidates()[group].x[i] = x;
+        });
+    }
+    barrier();
+    each_group(p, [&](uint32_t group) {
+        const bench::Candidates &of = bench::candidates()[group];
+        const float pivot = across || down ? middle(of.x[0], of.x[1], of.x[2]) : of.x[0];
+        if (thread() % 32 == 0) bench::pivots()[group] = pivot;
+        float *to = bench::origins(a) + group * width;
+        for (uint32_t c = thread() % 32; p.groups > 1 && c < width; c += 32) to[c] = pivot;
+    });
+}
+
 template <int dtype, int vectors, class Count>
 GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
     const int count = counted();
@@ -215,9 +248,14 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
 // barrier, and a thread's place found anew, rather than kept.
 template <int dtype, int vectors, class Count>
 GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint32_t rows, const Arguments &a) {
-    find_pivots<dtype>(held[0], counted(), a);
-    barrier();
-    if constexpr (Number<dtype>::kPivoted) lower<dtype, false>(held, counted, a);
+    if constexpr (Number<dtype>::kPivoted) {
+        find_middle_pivots<dtype>(held[0], counted(), rows, a);
+        barrier();
+        lower<dtype, false>(held, counted, a);
+    } else {
+        find_pivots<dtype>(held[0], counted(), a);
+        barrier();
+    }
     sum_rows<dtype>(held, counted, a);
     barrier();
 

@@ -20,7 +20,12 @@ SITES = {"digits_resnet": 9, "diffusion_unet": 41}
 EXPORTERS = ("torchscript-17", "dynamo-18", "dynamo-21")
 slow = pytest.mark.slow
 NETWORKS = [
-    *((("digits_resnet", exporter, form)) for exporter in EXPORTERS[:2] for form in ("", *FORMS)),
+    *(("digits_resnet", exporter, "") for exporter in EXPORTERS[:2]),
+    *(
+        pytest.param("digits_resnet", exporter, form, marks=[slow] * ((i + j) % 2))  # each form from one exporter
+        for i, exporter in enumerate(EXPORTERS[:2])
+        for j, form in enumerate(FORMS)
+    ),
     *(pytest.param("digits_resnet", "dynamo-21", form, marks=slow) for form in ("", *FORMS)),
     *(pytest.param("diffusion_unet", exporter, "", marks=slow) for exporter in EXPORTERS),
     *(pytest.param("diffusion_unet", "dynamo-18", form, marks=slow) for form in FORMS),

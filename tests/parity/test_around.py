@@ -136,6 +136,15 @@ Fault = Callable[[ir.Model], int]
 FAULTS: tuple[Fault, ...] = (less_activation, residual_after, less_one, more_epsilon, fewer_groups)
 
 
+def dealt(two: tuple[tuple[object, object], tuple[object, object]], first: int) -> list[object]:
+    """Each fault with one of two pairs in turn, and in the slow run with whatever else can be made of both."""
+    found: list[object] = []
+    for (at, fault), form, how in itertools.product(enumerate(FAULTS), *zip(*two, strict=True)):
+        marks = [] if (form, how) == two[(at + first) % 2] else [pytest.mark.slow]
+        found.append(pytest.param(fault, form, how, marks=marks, id=f"{fault.__name__}-{form}-{how}"))
+    return found
+
+
 PAIRWISE = [
     ("contrib", "kept", True),
     ("contrib", "modules", False),
@@ -182,17 +191,8 @@ def test_in_half_precision(form: str, dtype: str) -> None:
         assert "no scale_shift is recognised around it" in report.sites[which].reason
 
 
-@pytest.mark.parametrize(
-    ("form", "whole"),
-    [
-        ("contrib", True),
-        ("native", False),
-        pytest.param("contrib", False, marks=pytest.mark.slow),
-        pytest.param("native", True, marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-def test_a_fault_is_named(form: str, fault: Fault, whole: bool) -> None:
+@pytest.mark.parametrize(("fault", "form", "whole"), dealt((("contrib", True), ("native", False)), 0))
+def test_a_fault_is_named(fault: Fault, form: str, whole: bool) -> None:
     model = candidate(form)
     which = fault(model)
     report = gn.compare(network(), model, network=whole)
@@ -203,17 +203,8 @@ def test_a_fault_is_named(form: str, fault: Fault, whole: bool) -> None:
         assert any(o.status.broken for o in report.outputs)
 
 
-@pytest.mark.parametrize(
-    ("form", "names"),
-    [
-        ("contrib", "modules"),
-        ("native", "order"),
-        pytest.param("contrib", "order", marks=pytest.mark.slow),
-        pytest.param("native", "modules", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.__name__)
-def test_a_fault_is_seen_under_other_names(form: str, fault: Fault, names: str) -> None:
+@pytest.mark.parametrize(("fault", "form", "names"), dealt((("contrib", "modules"), ("native", "order")), 1))
+def test_a_fault_is_seen_under_other_names(fault: Fault, form: str, names: str) -> None:
     model = candidate(form)
     fault(model)
     report = gn.compare(network(), renamed(model, modules=names == "modules"))

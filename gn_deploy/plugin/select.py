@@ -27,6 +27,7 @@ from gn_deploy.plugin.units import (
     ceil_div,
     resident,
     shared_bytes,
+    small_tile_of,
     split_threads,
     steps_of_block,
     tile_of,
@@ -34,9 +35,10 @@ from gn_deploy.plugin.units import (
     whole_warps,
 )
 
-CACHED_RATE, MEMORY_RATE = 56, 8
+CACHED_RATE, MEMORY_RATE = 24, 12
 """Bytes of x that a multiprocessor reads in a nanosecond, with as many of y written; select.cpp says where from."""
-BLOCK_NS, CLUSTER_NS, TEAM_NS, LAUNCH_NS = 100, 500, 1300, 1500
+BLOCK_NS, CLUSTER_NS, TEAM_NS, ALONE_NS, LAUNCH_NS = 100, 350, 3500, 12000, 3500
+CROWD = 4
 CHUNK_BYTES, SLICE_BYTES = 8192, 512
 
 
@@ -91,8 +93,8 @@ class Question:
 
     @property
     def cached(self) -> bool:
-        """x and y fit the second-level cache together."""
-        return self.bytes <= self.device.l2 // 2
+        """x and y fit half of the second-level cache together."""
+        return self.bytes <= self.device.l2 // 4
 
     @property
     def a_unit(self) -> str:
@@ -102,10 +104,9 @@ class Question:
     def steps_of_block(self) -> int:
         return steps_of_block(self.units, VECTORS[-1])
 
-    @property
-    def all_resident(self) -> int:
-        """Blocks, at most: those of the largest tile, with the least of tables."""
-        largest = Tile(VECTORS[-1], whole_warps(THREADS // self.units.columns * self.units.columns))
+    def all_resident(self, threads: int = THREADS) -> int:
+        """Blocks of so many threads, at most: those of the largest tile, with the least of tables."""
+        largest = Tile(VECTORS[-1], whole_warps(threads // self.units.columns * self.units.columns))
         rows = self.problem.layout == "nhwc"
         shared = shared_bytes(self.problem, self.units, "team", largest, 1) if rows else RESERVED_BYTES
         return self.multiprocessors * resident(self.device, largest.threads, shared)
@@ -254,7 +255,8 @@ def _block(q: Question) -> Candidate | Rejected:
     u = q.units
     if u.column_slices > 1:
         return Rejected(f"a row of {u.slab} channels is wider than a block")
-    tile = tile_of(u, u.steps)
+    many = u.count >= CROWD * q.multiprocessors
+    tile = small_tile_of(u, u.steps) if many else tile_of(u, u.steps)
     if tile is None:
         return Rejected(f"{q.a_unit} does not fit {bytes_text(q.slice(q.steps_of_block))}")
     cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(BLOCK_NS)
@@ -278,7 +280,7 @@ def _cluster(q: Question) -> Candidate | Rejected:
             if size >= 2 and (rows - 1) * steps < u.steps:
                 if u.count * size > GRID:
                     return Rejected("more blocks than a grid has")
-                cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(CLUSTER_NS)
+                cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(CLUSTER_NS * size * size)
                 if isinstance(best, Rejected) or clearly_less(cost, best.cost):
                     choice = q.choice("cluster", tile, size, u.count * size)
                     blocks = f"{u.count * size} blocks for {q.multiprocessors} multiprocessors"
@@ -292,22 +294,31 @@ def _cluster(q: Question) -> Candidate | Rejected:
 
 
 def _team(q: Question) -> Candidate | Rejected:
-    u, most, everyone = q.units, q.steps_of_block, q.all_resident
+    u, most, everyone = q.units, q.steps_of_block, q.all_resident()
     if not q.device.cooperative:
         return Rejected("the device has no cooperative launch")
-    fewest = u.column_slices * ceil_div(u.steps, most)
-    if fewest > everyone:
+    if u.column_slices * ceil_div(u.steps, most) > everyone:
         return Rejected(f"{q.a_unit} does not fit {everyone} blocks of {bytes_text(q.slice(most))}")
     best: Candidate | Rejected = Rejected(f"{q.a_unit} is too small to share")
+    for threads in (THREADS // 2, THREADS):  # small blocks first: where they do as well they are better, out of step
+        if u.columns <= threads:
+            best = _teams(q, threads, best)
+    return best
+
+
+def _teams(q: Question, threads: int, best: Candidate | Rejected) -> Candidate | Rejected:
+    """Teams of blocks of ``threads`` where they are better than ``best``."""
+    u, everyone, most = q.units, q.all_resident(threads), threads // q.units.columns * VECTORS[-1]
+    fewest = u.column_slices * ceil_div(u.steps, most)
     least = min(most, ceil_div(SLICE_BYTES, VECTOR_BYTES * u.columns))
     for teams in range(min(u.count, everyone // fewest), 0, -1):
         steps = max(least, ceil_div(u.steps, everyone // teams // u.column_slices))
         size, rounds = ceil_div(u.steps, steps) * u.column_slices, ceil_div(u.count, teams)
         if size < 2 or ceil_div(u.count, rounds) < teams:  # as many rounds with fewer teams
             continue
-        waits = q.nanoseconds(TEAM_NS) * (rounds if teams == 1 else 1)
+        waits = q.nanoseconds(ALONE_NS if teams == 1 else TEAM_NS) * rounds
         cost = rounds * q.busiest(teams * size, q.slice(steps) + size * PARTIAL_BYTES) + waits
-        tile = tile_of(u, steps)
+        tile = tile_of(u, steps, threads)
         if tile is not None and (isinstance(best, Rejected) or cost < best.cost):
             room = teams * COUNTER_STRIDE, teams * 2 * size * u.groups * PARTIAL_BYTES
             who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
@@ -326,14 +337,14 @@ def _split(q: Question) -> Candidate | Rejected:
     wide = u.count * u.column_slices
     most = max(1, min(CHUNKS // u.column_slices, GRID // wide))
     tile, least = split_threads(q.problem) // u.columns * SPLIT_VECTORS, ceil_div(CHUNK_BYTES, VECTOR_BYTES * u.columns)
-    wanted = max(ceil_div(u.steps, tile), ceil_div(q.all_resident, wide))
+    wanted = max(1, 2 * q.all_resident() // wide)
     steps = max(least, ceil_div(u.steps, min(most, wanted)))
     slices = ceil_div(u.steps, steps) * u.column_slices
     blocks = u.count * slices
     rows = ceil_div(min(steps, tile, u.steps), SPLIT_VECTORS)
     once = q.busiest(blocks, q.slice(min(steps, u.steps)) + slices * PARTIAL_BYTES)
     missing = max(0, q.bytes - q.device.l2 // 3 * 2) // (q.bytes // 1024 + 1)
-    again = once // 2 if q.cached else once // 8 + once // 1024 * missing // 8 * 3
+    again = once // 2 + once // 1024 * missing // 3
     room = 0, blocks * u.groups * PARTIAL_BYTES
     choice = q.choice("split", Tile(SPLIT_VECTORS, whole_warps(rows * u.columns)), slices, blocks, *room)
     reason = f"{slices} chunk{'' if slices == 1 else 's'} of each of {u.count} units of {bytes_text(u.bytes)}"

@@ -95,13 +95,23 @@ def whole_warps(threads: int) -> int:
     return ceil_div(threads, 32) * 32
 
 
-def tile_of(u: Units, steps: int) -> Tile | None:
-    """The smallest tile that holds ``steps`` of a unit."""
+def tile_of(u: Units, steps: int, threads: int = THREADS) -> Tile | None:
+    """The smallest tile that holds ``steps`` of a unit: many threads, for a block alone on a multiprocessor."""
     for vectors in VECTORS:
         rows = ceil_div(steps, vectors)
-        if rows <= THREADS // u.columns:
+        if rows <= threads // u.columns:
             return Tile(vectors, whole_warps(rows * u.columns))
     return None
+
+
+def small_tile_of(u: Units, steps: int) -> Tile | None:
+    """The largest tile with three warps or more: small blocks, many of which are on a multiprocessor, out of step."""
+    tile = tile_of(u, steps)
+    for vectors in VECTORS:
+        threads = ceil_div(steps, vectors) * u.columns
+        if tile is not None and vectors > tile.vectors and threads > 64:
+            tile = Tile(vectors, whole_warps(threads))
+    return tile
 
 
 def steps_of_block(u: Units, vectors: int) -> int:

@@ -6,14 +6,17 @@ using namespace gn;
 
 namespace {
 
-// Costs are bytes of x that one multiprocessor could have read, with as many of y written, in the same time. It moves
-// about 56 bytes of each in a nanosecond from and to the second-level cache (64 in a clock), and about 8 from and to
-// memory (4 on A10, 18 on H200, 27 on B200). Barriers are what Hopper's were published to take.
-constexpr int64_t kCachedRate = 56, kMemoryRate = 8;
-constexpr int64_t kBlockNs = 100;     // the barriers of a block
-constexpr int64_t kClusterNs = 500;   // a barrier of a cluster and reads of distributed shared memory
-constexpr int64_t kTeamNs = 1300;     // two trips to the second-level cache, and waiting for the last
-constexpr int64_t kLaunchNs = 1500;   // the second kernel begins when the first has drained
+// Costs are bytes of x that one multiprocessor could have read, with as many of y written, in the same time. Of 4,800
+// choices for 33 layers timed on an H200, a multiprocessor moves 16 bytes of each in a nanosecond from and to memory,
+// however many work; GPUs with slower memory move 4 and more, so the rate here is between. What waiting for each other
+// costs is what those times are above that rate: all load, then all compute, then all store.
+constexpr int64_t kCachedRate = 24, kMemoryRate = 12;
+constexpr int64_t kBlockNs = 100;      // the barriers of a block
+constexpr int64_t kClusterNs = 350;    // times the square of its blocks: large clusters do not fill the GPU
+constexpr int64_t kTeamNs = 3500;      // each round, of several teams: one may load while another stores
+constexpr int64_t kAloneNs = 12000;    // each round of a single team
+constexpr int64_t kLaunchNs = 3500;    // the second kernel begins when the first has drained
+constexpr int64_t kCrowd = 4;          // blocks for each multiprocessor from which small ones are better
 constexpr int64_t kChunkBytes = 8192;  // of a chunk at least: a vector for each of kThreads
 constexpr int64_t kSliceBytes = 512;   // of a slice at least: a vector for each thread of a warp
 
@@ -32,7 +35,7 @@ struct Question {
     gn_device device;
     Units units;
     int64_t multiprocessors;
-    bool cached;  // x and y fit the second-level cache together
+    bool cached;  // x and y fit half of the second-level cache together
     int64_t bytes;  // of x
 
     int64_t nanoseconds(int64_t time) const { return time * (cached ? kCachedRate : kMemoryRate); }
@@ -76,7 +79,8 @@ Candidate warp(const Question &q) {
 Candidate block(const Question &q) {
     const Units &u = q.units;
     if (u.column_slices > 1) return refused("a row of " + number(u.slab) + " channels is wider than a block");
-    const Tile tile = tile_of(u, u.steps);
+    const bool many = u.count >= kCrowd * q.multiprocessors;
+    const Tile tile = many ? small_tile_of(u, u.steps) : tile_of(u, u.steps);
     if (!tile.threads) {
         const int64_t most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
         return refused(a_unit(q) + " does not fit " + bytes_text(q.slice(most)));
@@ -100,7 +104,7 @@ Candidate cluster(const Question &q) {
         fits = true;
         if (size < 2 || (rows - 1) * steps >= u.steps) continue;  // a block would have nothing
         if (u.count > kGrid / size) return refused("more blocks than a grid has");
-        const int64_t cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(kClusterNs);
+        const int64_t cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(kClusterNs * size * size);
         if (!clearly_less(cost, best.cost)) continue;
         Candidate found = candidate(q, GN_CLUSTER, tile, size, u.count * size, cost);
         if (found.cost || !best.cost) best = found;
@@ -112,33 +116,29 @@ Candidate cluster(const Question &q) {
     return refused(a_unit(q) + " does not fit " + number(q.device.cluster_blocks) + " blocks of " + bytes_text(q.slice(most)));
 }
 
-// Blocks that the device holds at a time, at most: those of the largest tile, with the least of tables.
-int64_t all_resident(const Question &q) {
-    const int64_t threads = whole_warps(kThreads / q.units.columns * q.units.columns);
+// Blocks of so many threads that the device holds at a time, at most: those of the largest tile, with the least of tables.
+int64_t all_resident(const Question &q, int64_t of = kThreads) {
+    const int64_t threads = whole_warps(of / q.units.columns * q.units.columns);
     const Tile largest{kVectors[std::size(kVectors) - 1], static_cast<int>(threads)};
     const bool rows = q.problem.layout == GN_NHWC;
     const int64_t shared = rows ? shared_bytes(q.problem, q.units, GN_TEAM, largest, 1) : kReservedBytes;
     return q.multiprocessors * resident(q.device, threads, shared);
 }
 
-Candidate team(const Question &q) {
+// Teams of blocks of `threads`, which several tries improve on.
+void team(const Question &q, int64_t threads, Candidate &best) {
     const Units &u = q.units;
-    if (!q.device.cooperative) return refused("the device has no cooperative launch");
-    const int64_t all = all_resident(q), most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
+    const int64_t all = all_resident(q, threads), most = threads / u.columns * kVectors[std::size(kVectors) - 1];
     const int64_t fewest = product(u.column_slices, ceil_div(u.steps, most), kGrid);
-    if (fewest > all)
-        return refused(a_unit(q) + " does not fit " + number(all) + " blocks of " + bytes_text(q.slice(most)));
-    Candidate best = refused(a_unit(q) + " is too small to share");
     const int64_t least = std::min(most, ceil_div(kSliceBytes, kVectorBytes * u.columns));
     for (int64_t teams = std::min(u.count, all / fewest); teams > 0; --teams) {
         const int64_t steps = std::max(least, ceil_div(u.steps, all / teams / u.column_slices));
         const int64_t size = ceil_div(u.steps, steps) * u.column_slices, rounds = ceil_div(u.count, teams);
         if (size < 2 || ceil_div(u.count, rounds) < teams) continue;  // as many rounds with fewer teams
-        // One team alone waits each time; where there are more, some load while others wait.
-        const int64_t waits = q.nanoseconds(kTeamNs) * (teams == 1 ? rounds : 1);
+        const int64_t waits = q.nanoseconds(teams == 1 ? kAloneNs : kTeamNs) * rounds;
         const int64_t cost = rounds * q.busiest(teams * size, q.slice(steps) + size * kPartialBytes) + waits;
         if (best.cost && best.cost <= cost) continue;
-        const Candidate found = candidate(q, GN_TEAM, tile_of(u, steps), size, teams * size, cost);
+        const Candidate found = candidate(q, GN_TEAM, tile_of(u, steps, threads), size, teams * size, cost);
         if (!found.cost) {
             if (!best.cost) best = found;
             continue;
@@ -153,6 +153,18 @@ Candidate team(const Question &q) {
         best.reason = number(teams) + (teams == 1 ? " team of " : " teams of ") + number(size) + " blocks, " +
                       number(rounds) + (rounds == 1 ? " round of units of " : " rounds of units of ") + bytes_text(u.bytes);
     }
+}
+
+// Small blocks first: where they do as well they are better, being out of step.
+Candidate team(const Question &q) {
+    const Units &u = q.units;
+    if (!q.device.cooperative) return refused("the device has no cooperative launch");
+    const int64_t all = all_resident(q), most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
+    if (product(u.column_slices, ceil_div(u.steps, most), kGrid) > all)
+        return refused(a_unit(q) + " does not fit " + number(all) + " blocks of " + bytes_text(q.slice(most)));
+    Candidate best = refused(a_unit(q) + " is too small to share");
+    for (const int64_t threads : {kThreads / 2, kThreads})
+        if (u.columns <= threads) team(q, threads, best);
     return best;
 }
 
@@ -162,16 +174,16 @@ Candidate split(const Question &q) {
     const int64_t most = std::max<int64_t>(1, std::min(kChunks / u.column_slices, kGrid / wide));
     const int64_t threads = q.problem.layout == GN_NCHW ? nchw_split_threads(q.problem) : kThreads;
     const int64_t tile = threads / u.columns * kSplitVectors, least = ceil_div(kChunkBytes, kVectorBytes * u.columns);
-    const int64_t wanted = std::max(ceil_div(u.steps, tile), ceil_div(all_resident(q), wide));
+    const int64_t wanted = std::max<int64_t>(1, 2 * all_resident(q) / wide);  // every block reads all chunks' parts: few
     const int64_t steps = std::max(least, ceil_div(u.steps, std::min(most, wanted)));
     const int64_t slices = ceil_div(u.steps, steps) * u.column_slices, blocks = u.count * slices;
     const int64_t rows = ceil_div(std::min(std::min(steps, tile), u.steps), kSplitVectors);
 
-    // x is read twice: half as much again, or an eighth for what the second pass, beginning at the end, finds in two
-    // thirds of the second-level cache (y needs the rest) and memory would have given four times as slowly.
+    // x is read twice: half as much again, and a third more for what the second pass, beginning at the end, does not find
+    // in two thirds of the second-level cache (y needs the rest).
     const int64_t once = q.busiest(blocks, q.slice(std::min(steps, u.steps)) + slices * kPartialBytes);
     const int64_t missing = std::max<int64_t>(0, q.bytes - q.device.l2 / 3 * 2) / (q.bytes / 1024 + 1);
-    const int64_t again = q.cached ? once / 2 : once / 8 + once / 1024 * missing / 8 * 3;
+    const int64_t again = once / 2 + once / 1024 * missing / 3;
     const int64_t cost = once + again + q.nanoseconds(kLaunchNs);
     Candidate c = candidate(q, GN_SPLIT, Tile{kSplitVectors, static_cast<int>(whole_warps(rows * u.columns))}, slices, blocks, cost);
     c.choice.workspace = blocks * u.groups * kPartialBytes;
@@ -182,7 +194,7 @@ Candidate split(const Question &q) {
 Question question(const gn_problem &p, const gn_device &device) {
     Question q{p, device, units_of(p), std::max(1, device.multiprocessors), false, 0};
     q.bytes = p.samples * p.positions * (p.layout == GN_NHWC ? p.pitch : p.channels) * element_bytes(p.dtype);
-    q.cached = q.bytes <= device.l2 / 2;
+    q.cached = q.bytes <= device.l2 / 4;
     return q;
 }
 
@@ -195,13 +207,10 @@ extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int6
     if (gn_check(largest, nullptr, 0) != GN_OK || empty(*largest)) return;
     const Question q = question(*largest, *device);
     const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
-    // `split` above: a unit has no more chunks than it has tiles, or than fill the device.
-    int64_t chunks = wide * ceil_div(q.units.steps, steps_of_block(q.units, kSplitVectors)) + all + wide;
-    // NCHW, 4 positions and fewer: see nchw_split_threads, which is 32 or more.
-    const int64_t few = std::min<int64_t>(q.units.steps, q.units.slab * 4 * element_bytes(largest->dtype) / kVectorBytes);
-    if (largest->layout == GN_NCHW) chunks += wide * ceil_div(few, 32 * kSplitVectors);
-    *workspace = std::max(chunks, 2 * all) * q.units.groups * kPartialBytes;
-    *counters = static_cast<int32_t>(std::max<int64_t>(1, all / 2) * kCounterStride);  // teams are of two or more
+    const int64_t small = q.units.columns <= kThreads / 2 ? all_resident(q, kThreads / 2) : all, most = std::max(all, small);
+    const int64_t chunks = 2 * all + wide;  // see `split`
+    *workspace = std::max(chunks, 2 * most) * q.units.groups * kPartialBytes;
+    *counters = static_cast<int32_t>(std::max<int64_t>(1, most / 2) * kCounterStride);  // teams are of two or more
 }
 
 extern "C" int gn_select(const gn_problem *problem, const gn_device *device, int variant, gn_choice *choice, char *message,

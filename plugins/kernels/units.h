@@ -74,13 +74,23 @@ struct Tile {
 
 inline int64_t whole_warps(int64_t threads) { return ceil_div(threads, 32) * 32; }
 
-// The smallest tile that holds `steps` of a unit.
-inline Tile tile_of(const Units &u, int64_t steps) {
+// The smallest tile that holds `steps` of a unit: many threads, for blocks that have a multiprocessor to themselves.
+inline Tile tile_of(const Units &u, int64_t steps, int64_t threads = kThreads) {
     for (int vectors : kVectors) {
         const int64_t rows = ceil_div(steps, vectors);
-        if (rows <= kThreads / u.columns) return Tile{vectors, static_cast<int>(whole_warps(rows * u.columns))};
+        if (rows <= threads / u.columns) return Tile{vectors, static_cast<int>(whole_warps(rows * u.columns))};
     }
     return Tile{0, 0};
+}
+
+// The largest tile with three warps or more: small blocks, many of which are on a multiprocessor, out of step.
+inline Tile small_tile_of(const Units &u, int64_t steps) {
+    Tile tile = tile_of(u, steps);
+    for (int vectors : kVectors) {
+        const int64_t threads = ceil_div(steps, vectors) * u.columns;
+        if (tile.threads && vectors > tile.vectors && threads > 64) tile = Tile{vectors, static_cast<int>(whole_warps(threads))};
+    }
+    return tile;
 }
 
 // Steps that fit a block of kThreads whose threads hold `vectors`.

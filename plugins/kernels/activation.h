@@ -15,17 +15,6 @@ constexpr float kLog2E = 1.44269504088896341f;
 // y / (1 + e^-y), for finite y: 6. No branch, two special functions. At -infinity it is NaN: see `activate`.
 GN_DEVICE float silu(float y) { return y * fast_reciprocal(1.0f + fast_exp2(-kLog2E * y)); }
 
-// Both become their silu, each in error by 8, not 6: one reciprocal for two, three special functions and not four, which
-// is what a last wave waits for. For |y| < 2^37; the product is below 2^126 because from y = -43 on the gate stays at
-// 2^-62: float16 is -0 all the same, bfloat16 is off by |y| 2^-62. NaN stays with its element, since fminf leaves it out:
-// elements of different groups may be put together.
-GN_DEVICE void silu2(float &one, float &other) {
-    const float e = fast_exp2(fminf(-kLog2E * one, 62.0f)), f = fast_exp2(fminf(-kLog2E * other, 62.0f));
-    const float below = 1.0f + f, both = fast_reciprocal(multiply_add(e, below, below));
-    one = multiply_add(one, f, one) * both;
-    other = multiply_add(other, e, other) * both;
-}
-
 GN_DEVICE float activate(float y, int activation) {
     if (activation == GN_NONE) return y;
     if (activation == GN_RELU) return y < 0.0f ? 0.0f : y;  // NaN stays NaN

@@ -14,9 +14,9 @@ struct Line {
     float slope, offset;
 };
 
-// Beyond this y takes the careful way: gain * d or the offset might become infinite for finite d, and the short forms of
-// activations know neither infinity nor more than 2^37; a number is within 2^15.5 deviations of the mean of 2^31.
-constexpr float kLargestParameter = 1e6f;
+// Beyond this, gain * d or the offset might become infinite for finite d, and the short forms of activations do not
+// know infinity.
+constexpr float kLargestParameter = 1e30f;
 
 // Of the mean in standard deviations, how far it may be from the pivot before slope * d and offset cancel too much:
 // an error of 2^-24 of it should be small beside a unit in the last place of y near 1, 2^-10 of float16 and 2^-23.

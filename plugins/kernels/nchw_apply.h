@@ -104,25 +104,6 @@ GN_DEVICE void apply_vector(Bits128 &held, int32_t e, const Affine *table, const
     }
 }
 
-// What is in a word becomes y of it, line(k, value) for the first and the second number: finite, or NaN.
-template <int dtype, Epilogue epilogue, class Line>
-GN_DEVICE void finish_word(uint32_t &word, const Arguments &a, Line line) {
-    if constexpr (Number<dtype>::kVector == 4) {
-        const float y = line(0, as_float(word));
-        word = as_bits(epilogue == kSilu ? silu(y) : maximum(y, a.floor));
-    } else {
-        float low, high;
-        Number<dtype>::widen2(word, low, high);
-        low = line(0, low), high = line(1, high);
-        if constexpr (epilogue == kSilu) {
-            silu2(low, high);
-        } else {
-            low = maximum(low, a.floor), high = maximum(high, a.floor);
-        }
-        word = Number<dtype>::narrow2(low, high);
-    }
-}
-
 // The hot case: each vector within one channel, aligned, of x's type, nothing large. One multiply-add and the
 // activation.
 template <int dtype, Epilogue epilogue, int vectors>
@@ -147,11 +128,10 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], const Affine *table, const N
             const uint32_t next = (channel + 1) * s.period - from;
             known = next < static_cast<uint32_t>(all) ? static_cast<int32_t>(next) : all;
         }
-#pragma unroll
-        for (int w = 0; w < 4; ++w) {
-            finish_word<dtype, epilogue>(held[j].word[w], a,
-                                         [&](int, float d) { return multiply_add(d, line.slope, line.offset); });
-        }
+        change<dtype>(held[j], [&](int, float d) {
+            const float y = multiply_add(d, line.slope, line.offset);
+            return epilogue == kSilu ? silu(y) : maximum(y, a.floor);
+        });
         store(to + j * 32, held[j]);
     }
 }

@@ -116,15 +116,23 @@ GN_DEVICE void apply_fast(Bits128 (&held)[vectors], int64_t offset, const Argume
         const Affine *from = bench::table(a) + column * Number<dtype>::kVector + half * kHalf<dtype>;
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) lines[i] = from[i];
+        const auto y = [&](int i, float d) {
+            const float value = multiply_add(d, lines[i].gain, lines[i].offset);
+            return epilogue == kSilu ? silu(value) : maximum(value, a.floor);
+        };
 #pragma unroll
         for (int j = 0; j < vectors; ++j) {
             if (j >= count) break;
 #pragma unroll
             for (int w = 0; w < 2; ++w) {
-                const Affine *of = lines + w * (kHalf<dtype> / 2);
-                finish_word<dtype, epilogue>(held[j].word[2 * half + w], a, [&](int k, float d) {
-                    return multiply_add(d, of[k].gain, of[k].offset);
-                });
+                uint32_t &word = held[j].word[2 * half + w];
+                if constexpr (Number<dtype>::kVector == 4) {
+                    word = as_bits(y(w, as_float(word)));
+                } else {
+                    float low, high;
+                    Number<dtype>::widen2(word, low, high);
+                    word = Number<dtype>::narrow2(y(2 * w, low), y(2 * w + 1, high));
+                }
             }
             if (half == 1) store(reinterpret_cast<Bits128 *>(to + j * a.output_step), held[j]);
         }

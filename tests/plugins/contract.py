@@ -16,7 +16,7 @@ ROUNDINGS = 8  # of m2 / n, epsilon, rsqrt, 1 + s, its product, slope, offset an
 _ACTIVATION = {
     "none": lambda y: 0.0,
     "relu": lambda y: 0.0,
-    "silu": lambda y: 8 + y,  # of two that share a reciprocal; 6 alone
+    "silu": lambda y: 6 + y,
     "hardswish": lambda y: 3.0,
     "gelu": lambda y: 8 + y**2,
     "gelu_tanh": lambda y: 8 + 2 * y + 0.1427 * y**3,  # 2 t log2(e) of t = 0.7979 (y + 0.0447 y^3), roundings of both

@@ -248,7 +248,7 @@ MUTATIONS = (
                 "if constexpr (epilogue == kPlain) return maximum(y, a.floor);",
                 "if constexpr (epilogue == kPlain) return fmaxf(y, a.floor);",
             ),
-            ("nchw_apply.h", "silu(y) : maximum(y, a.floor));", "silu(y) : fmaxf(y, a.floor));"),
+            ("nchw_apply.h", "silu(y) : maximum(y, a.floor);", "silu(y) : fmaxf(y, a.floor);"),
         ),
     ),
     Mutation(

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "../../plugins/emulator/launch.h"
-#include "../../plugins/kernels/activation.h"
 #include "../../plugins/kernels/platform.h"
 
 namespace {
@@ -202,6 +201,3 @@ extern "C" float small_erfc(float x) { return gn::erfc(x); }
 extern "C" uint32_t small_to_f16x2(float low, float high) { return gn::to_f16x2(low, high); }
 extern "C" uint32_t small_to_bf16x2(float low, float high) { return gn::to_bf16x2(low, high); }
 extern "C" void small_from_f16x2(uint32_t bits, float *low, float *high) { gn::from_f16x2(bits, *low, *high); }
-extern "C" void small_silu2(float *one, float *other, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) gn::silu2(one[i], other[i]);
-}

@@ -9,7 +9,6 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.plugins.cases import Array
 from tests.plugins.compiled import compiled
 from tests.plugins.emulated import (
     COUNTERS,
@@ -188,59 +187,3 @@ def test_limits_of_approximate_functions() -> None:
     assert c.small_exp2(ctypes.c_float(128)) == np.inf == c.small_reciprocal(ctypes.c_float(1e-39))
     assert c.small_reciprocal(ctypes.c_float(np.inf)) == 0 == c.small_reciprocal(ctypes.c_float(2e38))
     assert c.small_reciprocal(ctypes.c_float(4)) == 0.25
-
-
-def _silu2(one: Array, other: Array) -> tuple[Array, Array]:
-    """Of pairs; the arguments are float32 and stay as they are."""
-    pair = one.astype("f4"), other.astype("f4")
-    pointers = (array.ctypes.data_as(ctypes.c_void_p) for array in pair)
-    machine().c.small_silu2(*pointers, ctypes.c_int64(one.size))
-    return pair
-
-
-def _pairs() -> list[tuple[str, Array, Array]]:
-    """All float16, and numbers of any size below 2^37, each with some that are near, and far."""
-    halves = np.arange(1 << 16, dtype="u2").view("f2").astype("f4")
-    halves = halves[np.isfinite(halves)]
-    draw = np.random.default_rng(3)
-    wide = (np.exp2(draw.uniform(-40, 36.9, halves.size)) * draw.choice([-1, 1], halves.size)).astype("f4")
-    narrow = draw.uniform(-90, 30, halves.size).astype("f4")
-    others = {
-        "itself": halves,
-        "its negative": -halves,
-        "any float16": draw.permutation(halves),
-        "0": halves * 0,
-        "-43": halves * 0 - 43,
-        "the least": halves * 0 - np.float32(2**36.9),
-        "the largest": halves * 0 + np.float32(2**36.9),
-        "narrow": narrow,
-    }
-    return [
-        *((name, halves, other) for name, other in others.items()),
-        *(("wide", wide, other) for other in (halves, narrow, draw.permutation(wide))),
-    ]
-
-
-@pytest.mark.parametrize(("one", "other"), [pytest.param(one, other, id=name) for name, one, other in _pairs()])
-def test_silu_of_two_errs_as_it_says(one: Array, other: Array) -> None:
-    """And where its gate is held, the result is still -0 in float16."""
-    for got, y in zip(_silu2(one, other), (one.astype("f8"), other.astype("f8")), strict=True):
-        exact = y * np.exp(-np.logaddexp(0, -y))
-        gated = np.where(y < -42.9, np.abs(y) * 2.0**-61.9, 0)
-        far = 4 * (y < -20)  # beyond what is stated; the argument's rounding steps up at powers of two
-        error = (8 + np.maximum(-y, 0) + far) * 2.0**-24 * np.abs(exact) + gated + 2.0**-126
-        assert (np.abs(got - exact) <= error).all()
-        sure = y < -42.9
-        with np.errstate(over="ignore"):
-            assert np.array_equal(got[sure].astype("f2").view("u2"), exact[sure].astype("f2").view("u2"))
-
-
-def test_silu_of_two_keeps_nan_with_its_element() -> None:
-    one = np.array([np.nan, 1.5, np.nan, -100], "f4")
-    other = np.array([-3, np.nan, np.nan, np.nan], "f4")
-    first, second = _silu2(one, other)
-    assert np.array_equal(np.isnan(first), np.isnan(one))
-    assert np.array_equal(np.isnan(second), np.isnan(other))
-    alone = -3 / (1 + np.exp(3.0)), 1.5 / (1 + np.exp(-1.5))
-    assert second[0] == pytest.approx(alone[0], rel=1e-6)
-    assert first[1] == pytest.approx(alone[1], rel=1e-6)

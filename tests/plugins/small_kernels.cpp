@@ -17,7 +17,6 @@ enum Bug {
     kDivergentShuffle,
     kShuffleMasks,
     kWriteBeyond,
-    kWriteFarBeyond,
     kReadBeyond,
     kOutOfBounds,
     kMisaligned,
@@ -86,7 +85,6 @@ GN_KERNEL(512, 2) centre(GN_PARAMETER Given g) {
     float again = block_sum(sum, slots, g);  // the slots are used twice
     const float mean = (sum + again * 0) / static_cast<float>(g.elements);
     if (g.bug == kWriteBeyond) slots[threads() / 32 + 4] = 1;
-    if (g.bug == kWriteFarBeyond) slots[1 << 20] = 1;
     if (g.bug == kOutOfBounds) load(x + g.elements * g.units);
     if (g.bug == kMisaligned) load(reinterpret_cast<const Bits128 *>(x + 1));
     if (g.bug == kWriteInput) store(const_cast<float *>(x), mean);

@@ -85,7 +85,6 @@ def test_a_right_kernel_gives_the_same_bits_under_every_schedule(kernel: str) ->
         ("centre", "DivergentShuffle", "with mask 2 while its warp has 4"),
         ("centre", "ShuffleMasks", "with mask 8 while its warp has 4"),
         ("centre", "WriteBeyond", "writes 4 bytes beside its block's shared memory"),
-        ("centre", "WriteFarBeyond", "which is nobody's"),
         ("centre", "ReadBeyond", "reads 4 bytes beside its block's shared memory"),
         ("centre", "OutOfBounds", "reads 4 bytes out of bounds, at byte "),
         ("centre", "Misaligned", "is not aligned to them"),

@@ -32,6 +32,8 @@ OPSETS = (21, 20, 22, 17)
 BODIES = {"body of 18": 20, "body of 21": 21}
 """The function bodies that the ONNX specification gives for GroupNormalization, and the opsets they are taken at."""
 FORMED = (*WRITTEN, *BODIES)
+EVALUATED = ("contrib", "trt_plugins")
+"""Forms without a kernel on a CPU."""
 KNOWN = {
     ("openvino", "float64", Status.LOWPREC): "every form",  # its CPU plugin computes float64 in float32
     ("onnxruntime", "bfloat16", Status.NOTRUN): "every form",  # its CPU provider has few kernels for it
@@ -99,6 +101,7 @@ def joint(items: Sequence[tuple[Peer, str]], opset: int) -> ir.Model:
         y.name, y.shape, y.dtype = f"y{i}", dims, dtype
         graph.outputs.append(y)
         graph.opset_imports.update(dict.fromkeys(builder.domains, 1))
+        model.functions.update({key: body() for key, body in builder.functions.items()})
     if items[0][1] in BODIES:
         names = [("", "GroupNormalization")]
         proto = inliner.inline_selected_functions(ir.to_proto(model), names, inline_schema_functions=True)
@@ -110,19 +113,19 @@ def joint(items: Sequence[tuple[Peer, str]], opset: int) -> ir.Model:
 def rounds(
     peers: Sequence[Peer], forms: Iterable[str] = FORMED, runtimes: Iterable[str] = ONNX_RUNTIMES
 ) -> Iterator[Check]:
-    """Every check there is. A form that cannot hold a case makes none; ``contrib`` has no kernel on a CPU and is
+    """Every check there is. A form that cannot hold a case makes none; ``EVALUATED`` ones have no kernel on a CPU and are
     evaluated by the ONNX standard's evaluator alone."""
     held = [(peer, form, opset_of(form, peer.spec)) for peer, form in itertools.product(peers, forms)]
     held = [row for row in held if row[2]]
     body = {form: form in BODIES for form in FORMED}
 
     def key(row: tuple[Peer, str, int]) -> tuple[str, int, bool, bool]:
-        return (row[0].spec.dtype, row[2], row[1] == "contrib", body[row[1]])
+        return (row[0].spec.dtype, row[2], row[1] in EVALUATED, body[row[1]])
 
-    for (_, opset, contrib, _), rows in itertools.groupby(sorted(held, key=key), key):
+    for (_, opset, evaluated, _), rows in itertools.groupby(sorted(held, key=key), key):
         items = [(peer, form) for peer, form, _ in rows]
         for runtime in runtimes:
-            if not contrib or runtime == "onnx-reference":
+            if not evaluated or runtime == "onnx-reference":
                 yield from _together(items, opset, runtime)
 
 

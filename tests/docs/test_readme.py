@@ -17,6 +17,9 @@ NOT_RUN = {
     "./scripts/test": "runs this test",
     "git clone": "needs the network",
     "pip install": "needs the network",
+    "gn-deploy plugin build": "compiles for minutes; tests/plugins builds a part of it, and all in the slow run",
+    "gn-deploy plugin info": "tells of what the command before has built",
+    "cmake": "as gn-deploy plugin build",
     "gn-deploy demo": "tests/models runs it",
     ".venv/bin/python scripts/train_digits.py": "rewrites the weights; tests/models checks those committed",
 }

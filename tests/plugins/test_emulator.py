@@ -45,7 +45,7 @@ def machine() -> Machine:
 def run(kernel: str, bug: str = "Right", schedule: str = "in order", seed: int = 0) -> tuple[str, np.ndarray[Any, Any]]:
     """What the emulator says, and y; x is 5 units of 512 numbers, teams are two of four blocks."""
     units, elements, slices, teams, threads = 5, 512, 4, 2, 128
-    x, y = aligned(units * elements, "f4"), aligned(units * elements, "f4")
+    x, y = aligned(units * elements + 64, "f4")[: units * elements], aligned(units * elements, "f4")  # nobody's after x
     x[:] = np.random.default_rng(0).normal(3, 1, x.size)
     workspace, counters = aligned(2 * teams * slices, "f4"), aligned(32 * teams, "u4")
     counters[:] = 0

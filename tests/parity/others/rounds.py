@@ -113,8 +113,8 @@ def joint(items: Sequence[tuple[Peer, str]], opset: int) -> ir.Model:
 def rounds(
     peers: Sequence[Peer], forms: Iterable[str] = FORMED, runtimes: Iterable[str] = ONNX_RUNTIMES
 ) -> Iterator[Check]:
-    """Every check there is. A form that cannot hold a case makes none; ``EVALUATED`` ones have no kernel on a CPU and are
-    evaluated by the ONNX standard's evaluator alone."""
+    """Every check there is. A form that cannot hold a case makes none; ``EVALUATED`` ones are evaluated by the ONNX
+    standard's evaluator alone."""
     held = [(peer, form, opset_of(form, peer.spec)) for peer, form in itertools.product(peers, forms)]
     held = [row for row in held if row[2]]
     body = {form: form in BODIES for form in FORMED}

@@ -1,17 +1,21 @@
 """Writes the capability tables of README.md from the forms and targets themselves; --check only compares."""
 
+import argparse
 import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
-from gn_deploy.forms import FORMS
-from gn_deploy.forms.base import Form, ReadOnly
-from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec
-from gn_deploy.targets import RUNTIMES, Target
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for scripts.pages
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- capabilities -->", "<!-- end of capabilities -->"
+from gn_deploy.forms import FORMS  # noqa: E402
+from gn_deploy.forms.base import Form, ReadOnly  # noqa: E402
+from gn_deploy.spec import FLOAT_DTYPES, GroupNormSpec  # noqa: E402
+from gn_deploy.targets import RUNTIMES, Target  # noqa: E402
+from scripts import pages  # noqa: E402
+
+README = ROOT / "README.md"
 OPSETS = range(7, 26)  # the oldest with today's broadcasting to the newest that onnx 1.23 knows
 SPEC = GroupNormSpec(8, 32, rank=4)
 EXPORTED = 20  # the opset torch 2.13 exports by default
@@ -34,9 +38,9 @@ def tables() -> str:
     return "\n\n".join(
         [
             "ONNX opsets in which a form can hold a GroupNorm, by element type:",
-            markdown([header, *rows]),
+            pages.table([header, *rows]),
             "What `lower` writes where every other node lets the opset be raised as far as a form needs:",
-            markdown([["target", *SITES], *chosen]),
+            pages.table([["target", *SITES], *chosen]),
         ]
     )
 
@@ -56,20 +60,12 @@ def written(target: Target, spec: GroupNormSpec) -> str:
     return f"`{next(fit, 'left as it is')}`"
 
 
-def markdown(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
-
-
 def main(arguments: list[str]) -> int:
-    text = README.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    wanted = f"{before}{BEGIN}\n{tables()}\n{END}{after}"
-    if "--check" in arguments:
-        return int(text != wanted)
-    README.write_text(wanted)
-    return 0
+    parser = argparse.ArgumentParser(prog="capabilities.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare: 1 when the page says otherwise")
+    asked = parser.parse_args(arguments)
+    same = pages.update(README, "capabilities", tables(), check=asked.check)
+    return int(asked.check and not same)
 
 
 if __name__ == "__main__":

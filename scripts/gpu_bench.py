@@ -63,20 +63,18 @@ def parser() -> argparse.ArgumentParser:
 
 
 def show(path: Path, page: Path | None) -> int:
-    from gn_deploy.graph.atomic import atomic
+    from scripts import pages
     from scripts.gpu.results import read
-    from scripts.gpu.table import markdown, quoted
+    from scripts.gpu.table import markdown
 
     try:
-        found = read(path)
-        if page is None:
-            print(markdown(found))
-            return ExitCode.OK
-        text = quoted(page.read_text(), f"results/{path.name}", found)
+        shown = markdown(read(path))
     except (OSError, ValueError) as error:
-        raise InputError(f"cannot show {path}{f' in {page}' if page else ''}: {error}") from None
-    with atomic(page) as (file,):
-        file.write(text.encode())
+        raise InputError(f"cannot show {path}: {error}") from None
+    if page is None:
+        print(shown)
+    else:
+        pages.update(page, f"results/{path.name}", shown)
     return ExitCode.OK
 
 

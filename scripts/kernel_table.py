@@ -1,21 +1,30 @@
 """Writes the table of compiled kernels into plugins/README.md: registers, spills, widths, instructions of each.
 
-python scripts/kernel_table.py [--check] [80 90 ...]: without architectures all of them, which takes minutes.
+    python scripts/kernel_table.py                all architectures, which takes minutes
+    python scripts/kernel_table.py 80 90          these
+    python scripts/kernel_table.py --check 80 90  writes nothing; 1 when the table is not what the page says
+
+Needs no GPU: `pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm`.
 """
 
+import argparse
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from gn_deploy.plugin import nvrtc
-from gn_deploy.plugin.machine_code import MachineCode, read
-from gn_deploy.plugin.nvrtc import Compiled
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for scripts.pages
 
-PLUGINS = Path(__file__).parents[1] / "plugins"
-KERNELS, README = PLUGINS / "kernels", PLUGINS / "README.md"
-BEGIN, END = "<!-- compiled kernels -->", "<!-- end of compiled kernels -->"
+from gn_deploy.errors import GnDeployError  # noqa: E402
+from gn_deploy.plugin import nvrtc  # noqa: E402
+from gn_deploy.plugin.machine_code import MachineCode, read  # noqa: E402
+from gn_deploy.plugin.nvrtc import Compiled  # noqa: E402
+from scripts import pages  # noqa: E402
+
+KERNELS, README = ROOT / "plugins" / "kernels", ROOT / "plugins" / "README.md"
+BLOCK = "compiled kernels"
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 FIRST_WITH_CLUSTERS = 90
 LANES = {"F16": 8, "BF16": 8, "F32": 4}
@@ -120,7 +129,7 @@ def table(architectures: Sequence[int] = ARCHITECTURES) -> str:
                     f"{code.size / 1024:.0f} KB",
                 ]
             )
-    return f"Compiled by NVRTC {major}.{minor}.\n\n" + markdown(rows)
+    return f"Compiled by NVRTC {major}.{minor}.\n\n" + pages.table(rows)
 
 
 def _widths(code: MachineCode, operation: str) -> str:
@@ -129,21 +138,24 @@ def _widths(code: MachineCode, operation: str) -> str:
     return ", ".join(f"{count} x {bits}" for bits, count in counts if count) or "-"
 
 
-def markdown(rows: list[list[str]]) -> str:
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
-
-
 def main(arguments: list[str]) -> int:
-    text = README.read_text()
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    asked = [int(argument) for argument in arguments if argument.isdigit()]
-    wanted = f"{before}{BEGIN}\n{table(asked or ARCHITECTURES)}\n{END}{after}"
-    if "--check" in arguments:
-        return int(text != wanted)
-    README.write_text(wanted)
-    return 0
+    parser = argparse.ArgumentParser(prog="kernel_table.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare: 1 when the page says otherwise")
+    known = ", ".join(map(str, ARCHITECTURES))
+    told = f"of {known}; default: all, which takes minutes"
+    parser.add_argument("architectures", nargs="*", type=int, metavar="ARCHITECTURE", help=told)
+    asked = parser.parse_args(arguments)
+    for unknown in set(asked.architectures) - set(ARCHITECTURES):  # Python 3.11: no choices for "*"
+        parser.error(f"{unknown} is none of the architectures {known}")
+    try:
+        made = table(sorted(set(asked.architectures)) or ARCHITECTURES)
+        same = pages.update(README, BLOCK, made, check=asked.check)
+    except GnDeployError as error:
+        print(f"kernel_table: {error}", file=sys.stderr)
+        return int(error.exit_code)
+    if asked.check and not same:
+        print(f"kernel_table: not what {README.relative_to(ROOT)} says", file=sys.stderr)
+    return int(asked.check and not same)
 
 
 if __name__ == "__main__":

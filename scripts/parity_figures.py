@@ -17,37 +17,24 @@ ROOT = Path(__file__).parents[1]
 README = ROOT / "tests" / "parity" / "README.md"
 sys.path.insert(0, str(ROOT))  # for scripts.figures, and tests for its right implementations
 
-
-def sections(text: str) -> list[str]:
-    """Names of the blocks, in order."""
-    return [
-        line[5:-4] for line in text.splitlines() if line.startswith("<!-- ") and not line.startswith("<!-- end of ")
-    ]
-
-
-def replaced(text: str, name: str, body: str) -> str:
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise SystemExit(f"{README.name} has no lines {begin} and {end}")
-    return f"{before}{begin}\n{body}\n{end}{after}"
+from gn_deploy.errors import GnDeployError  # noqa: E402
+from scripts import pages  # noqa: E402
 
 
 def main(arguments: list[str]) -> int:
-    text = README.read_text()
+    sections = pages.blocks(README.read_text())
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=sections(text), default=sections(text))
+    parser.add_argument("--only", nargs="+", metavar="SECTION", choices=sections, default=sections)
     parser.add_argument("--check", action="store_true", help="only compare")
     asked = parser.parse_args(arguments)
     different = []
     for name in asked.only:
         body = import_module(f"scripts.figures.{name}").section()
-        wanted = replaced(text, name, body)
-        different += [name] if wanted != text else []
-        text = wanted
-        if not asked.check:  # as soon as it is measured
-            README.write_text(replaced(README.read_text(), name, body))
+        try:  # as soon as it is measured
+            different += [] if pages.update(README, name, body, check=asked.check) else [name]
+        except GnDeployError as error:
+            print(f"parity_figures: {error}", file=sys.stderr)
+            return int(error.exit_code)
     if asked.check and different:
         print(f"not what {README.relative_to(ROOT)} says: {', '.join(different)}", file=sys.stderr)
     return int(asked.check and bool(different))

@@ -9,6 +9,7 @@ Every recipe of the table is exported three times, as its users would, with free
 Needs gn-deploy[real-models]. Only the rows of recipes given as arguments are made. Half an hour for all.
 """
 
+import argparse
 import contextlib
 import hashlib
 import io
@@ -27,17 +28,21 @@ import onnx
 import torch
 from torch import nn
 
-import gn_deploy as gn
-from gn_deploy.errors import GnDeployError
-from gn_deploy.exporters.axes import Axes, propose
-from gn_deploy.exporters.failure import one_line
-from gn_deploy.exporters.recipe import Recipe, load_recipe
-from gn_deploy.parity.status import Status
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # for scripts.pages
+
+import gn_deploy as gn  # noqa: E402
+from gn_deploy.errors import GnDeployError  # noqa: E402
+from gn_deploy.exporters.axes import Axes, propose  # noqa: E402
+from gn_deploy.exporters.failure import one_line  # noqa: E402
+from gn_deploy.exporters.recipe import Recipe, load_recipe  # noqa: E402
+from gn_deploy.parity.status import Status  # noqa: E402
+from scripts import pages  # noqa: E402
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # weights are random: nothing is to be downloaded
-MODELS = Path(__file__).parents[1] / "models"
+MODELS = ROOT / "models"
 README = MODELS / "README.md"
-BEGIN, END = "<!-- real models -->", "<!-- end of real models -->"
+BLOCK = "real models"
 RECIPES = {
     "sd_vae": "diffusers",
     "sd_unet": "diffusers",
@@ -173,13 +178,11 @@ def row(name: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def written(text: str, new: Mapping[str, str]) -> str:
-    """The page with those rows in its table, and the others as they were."""
-    before, _, rest = text.partition(BEGIN)
-    table, _, after = rest.partition(END)
-    rows = {line.split("`")[1].removesuffix(".py"): line for line in table.splitlines() if "`" in line} | new
+def table(shown: str, new: Mapping[str, str]) -> str:
+    """The table that was shown with those rows, and the others as they were."""
+    rows = {line.split("`")[1].removesuffix(".py"): line for line in shown.splitlines() if "`" in line} | new
     head = [f"| {' | '.join(['recipe', 'package', 'calls', *EXPORTS])} |", "| --- | --- | --- | --- | --- | --- |"]
-    return "\n".join([f"{before}{BEGIN}", *head, *(rows[n] for n in RECIPES if n in rows), f"{END}{after}"])
+    return "\n".join([*head, *(rows[n] for n in RECIPES if n in rows)])
 
 
 @contextlib.contextmanager
@@ -194,19 +197,21 @@ def quiet() -> Iterator[None]:
 
 
 def main(arguments: list[str]) -> int:
-    check = "--check" in arguments
+    parser = argparse.ArgumentParser(prog="real_models.py", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only compare: 1 when the page says otherwise")
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help="default: all, half an hour")
+    asked = parser.parse_args(arguments)
+    for unknown in set(asked.recipes) - RECIPES.keys():
+        parser.error(f"{unknown} is none of the recipes {', '.join(RECIPES)}")
     changed = False
-    for name in [name for name in arguments if name != "--check"] or RECIPES:
+    for name in asked.recipes or RECIPES:
         try:
-            new = {name: row(name)}
+            made = table(pages.block(README.read_text(), BLOCK), {name: row(name)})
+            changed |= not pages.update(README, BLOCK, made, check=asked.check)
         except GnDeployError as error:
             print(error, file=sys.stderr)
             return int(error.exit_code)
-        text = README.read_text()
-        changed |= text != written(text, new)
-        if not check:
-            README.write_text(written(text, new))
-    return int(check and changed)
+    return int(asked.check and changed)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,7 @@ that they do not change from run to run, and ``section()`` ends with ``versions(
 depend on.
 """
 
-from collections.abc import Sequence
 from importlib.metadata import version
-
-
-def table(rows: Sequence[Sequence[object]]) -> str:
-    """Markdown; the first row is the header."""
-    lines = [f"| {' | '.join(map(str, row))} |" for row in rows]
-    return "\n".join([lines[0], f"|{'---|' * len(rows[0])}", *lines[1:]])
 
 
 def percent(part: int, whole: int) -> str:

@@ -21,7 +21,8 @@ from gn_deploy.parity.harness import compare
 from gn_deploy.parity.per_site import judge_arrays
 from gn_deploy.parity.status import Status
 from gn_deploy.spec import GroupNormSpec
-from scripts.figures import table, versions
+from scripts.figures import versions
+from scripts.pages import table
 
 FORMS_HERE = {
     "native": (21, "float32 float16 bfloat16"),
@@ -32,10 +33,11 @@ FORMS_HERE = {
     "statistics_affine": (18, "float32 float16 bfloat16"),
     "contrib": (17, "float32 float16"),
     "plugin": (18, "float32 float16 bfloat16"),
+    "trt_plugins": (18, "float32 float16 bfloat16"),
 }
 """Form -> the opset it is written in, and the dtypes it is tried in."""
 RUNTIMES = ("onnx-reference", "onnxruntime", "openvino")
-EVALUATED = ("contrib",)
+EVALUATED = ("contrib", "trt_plugins")
 """Forms whose nodes only onnx-reference computes here."""
 ONE_PASS = ("native", "native18")
 """On ONNX Runtime's CPU provider, which inlines the one-pass body of the ONNX function."""

@@ -19,9 +19,10 @@ from gn_deploy.parity.per_site import judge_arrays, settled
 from gn_deploy.parity.promise import Promise
 from gn_deploy.parity.status import Status, worst
 from gn_deploy.reference import F64
-from scripts.figures import percent, table, versions
+from scripts.figures import percent, versions
 from scripts.figures.operators import DATA, DTYPES, OPERATORS, Given, given, judged
 from scripts.figures.rivals import RIVALS, SHIPPED, errors
+from scripts.pages import table
 
 HOPELESS = ("large_mean",)
 """Mean over spread is 1e6: rounding x to float32 moves it by 6 % of the spread, so that little is left to be told."""

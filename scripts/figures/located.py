@@ -27,7 +27,8 @@ from gn_deploy.parity.pairing import pair
 from gn_deploy.parity.report import ParityReport
 from gn_deploy.parity.subject import find_sites
 from gn_deploy.spec import Activation
-from scripts.figures import table, versions
+from scripts.figures import versions
+from scripts.pages import table
 
 MODELS = Path(__file__).parents[2] / "models"
 SIZES = {

@@ -41,7 +41,8 @@ from gn_deploy.parity.oracle import open_oracle
 from gn_deploy.parity.pairing import Pair, pair
 from gn_deploy.runtimes import RUNTIMES
 from gn_deploy.sites import find
-from scripts.figures import percent, table, versions
+from scripts.figures import percent, versions
+from scripts.pages import table
 
 MODELS = Path(__file__).parents[2] / "models"
 RECIPES = {

@@ -4,7 +4,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from gn_deploy.parity.status import Status
-from scripts.figures import table, versions
+from scripts.figures import versions
+from scripts.pages import table
 from tests.parity.others.peers import DTYPES, Other, module_info, node_tests, op_info
 from tests.parity.others.rounds import FORMED, Check, as_given, in_torch, known, rounds
 

@@ -26,17 +26,6 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join([heading(results), "", lines[0], rule, *lines[1:], "", summary(results)])
 
 
-def quoted(text: str, name: str, results: dict[str, Any]) -> str:
-    """``text`` with the table between the lines "<!-- NAME -->" and "<!-- end of NAME -->". Raises ValueError where
-    these are missing."""
-    begin, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    before, found, rest = text.partition(begin)
-    _, closed, after = rest.partition(end)
-    if not (found and closed):
-        raise ValueError(f"it has no lines {begin} and {end}")
-    return f"{before}{begin}\n{markdown(results)}\n{end}{after}"
-
-
 def heading(results: dict[str, Any]) -> str:
     device, versions = results["device"], results["versions"]
     return (

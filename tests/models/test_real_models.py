@@ -16,6 +16,7 @@ from torch import nn
 import gn_deploy as gn
 from gn_deploy.errors import ExitCode
 from gn_deploy.exporters.recipe import load_recipe
+from scripts import pages
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "real_models.py"
@@ -24,8 +25,8 @@ HELD = re.compile(r"[\d,]+ nodes: (\d+) found, lowered, (held|each site held \(.
 
 
 def rows() -> dict[str, list[str]]:
-    text = REAL["README"].read_text().partition(REAL["BEGIN"])[2].partition(REAL["END"])[0]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.strip().splitlines()[2:]]
+    text = pages.block(REAL["README"].read_text(), REAL["BLOCK"])
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()[2:]]
     return {name.strip("`").removesuffix(".py"): rest for name, *rest in cells}
 
 
@@ -62,6 +63,12 @@ def test_a_package_that_is_not_installed_is_named_and_no_row_left_out(
     assert out == ""
     assert f"'{package}' is needed and not installed" in err
     assert re.search(r"gn-deploy\[(real-)?models\]", err)
+
+
+def test_a_recipe_that_is_not_in_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        REAL["main"](["sd_vea"])
+    assert "sd_vea is none of the recipes sd_vae, sd_unet" in capsys.readouterr().err
 
 
 def test_weights_are_the_same_each_time_and_leave_the_generator_alone() -> None:

@@ -9,8 +9,10 @@ import pytest
 from gn_deploy.faults import FAULTS, Kind
 from gn_deploy.parity.status import Status
 from gn_deploy.runtimes import RUNTIMES
+from scripts import pages
 from scripts.figures import alarms, faults
 from scripts.figures.operators import DATA, OPERATORS, given
+from tests.forms.writing import WRITTEN
 
 README = (Path(__file__).parents[1] / "parity" / "README.md").read_text()
 SMALL = ["odd sizes", "volume, SiLU, modulation", "sound, GELU, residual"]
@@ -18,10 +20,6 @@ SMALL = ["odd sizes", "volume, SiLU, modulation", "sound, GELU, residual"]
 SLOW = pytest.mark.slow
 TWELVE_BITS = "approximate root"
 """A factor common to all elements, so no noise of a lower precision: a different function."""
-
-
-def block(name: str) -> str:
-    return README.partition(f"<!-- {name} -->")[2].partition(f"<!-- end of {name} -->")[0]
 
 
 def test_most_faults_are_seen_and_what_is_not_is_near_the_noise() -> None:
@@ -99,6 +97,10 @@ def test_torch_is_not_called_wrong(dtype: str) -> None:
     assert not alarms.false_alarms(runs)
 
 
+def test_every_form_that_is_written_is_tried() -> None:
+    assert list(alarms.FORMS_HERE) == WRITTEN
+
+
 def test_a_wrong_form_would_be_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same run with another epsilon on one side only."""
     kept, right = alarms.model, iter([True, False])
@@ -124,13 +126,13 @@ def cells(block: str, first: str) -> list[str]:
 
 
 def test_what_the_readme_claims() -> None:
-    shown = block("faults")
+    shown = pages.block(README, "faults")
     assert int(cells(shown, "**all**")[2]) >= 95
     assert "error / bound alarms at 0;" in shown
     single = [line.split("|")[2] for line in shown.rpartition("| fault |")[2].splitlines()[2:] if line.startswith("|")]
     assert len(single) >= 36
     assert not [words for words in single if "pass" in words]
-    runs, alarmed = (int(cells(block("alarms"), "**all**")[at].replace(",", "")) for at in (3, 4))
+    runs, alarmed = (int(cells(pages.block(README, "alarms"), "**all**")[at].replace(",", "")) for at in (3, 4))
     assert runs >= 2000
     assert alarmed == 0
     assert set(re.findall(r"`(\w+)`", shown)) >= DATA.keys()

@@ -1,14 +1,13 @@
 """What the GPU benchmark writes: results that say what is wrong with them, and tables made of them."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from scripts import gpu_bench
+from scripts import gpu_bench, pages
 from scripts.gpu import results
-from scripts.gpu.table import markdown, quoted
+from scripts.gpu.table import markdown
 from tests.plugins.compiled import ROOT
 from tests.scripts.host_machine import TINY
 
@@ -114,12 +113,12 @@ def test_what_was_measured_is_quoted_as_it_is(file: Path | None) -> None:
     """The tables in plugins/README.md are those of the files in plugins/results, and of nothing else."""
     page = (RESULTS.parent / "README.md").read_text()
     if file is None:
-        quoted_files = set(re.findall(r"<!-- results/(\S+\.json) -->", page))
-        assert quoted_files <= {path.name for path in RESULTS.glob("*.json")}
+        quoted = {name.removeprefix("results/") for name in pages.blocks(page) if name.startswith("results/")}
+        assert quoted <= {path.name for path in RESULTS.glob("*.json")}
         return
     assert file.name == results.file_name(results.read(file)["device"]["name"], results.read(file)["date"])
-    if f"<!-- results/{file.name} -->" in page:
-        assert quoted(page, f"results/{file.name}", results.read(file)) == page
+    if f"results/{file.name}" in pages.blocks(page):
+        assert pages.block(page, f"results/{file.name}") == markdown(results.read(file))
 
 
 def test_names() -> None:

@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import ml_dtypes  # noqa: F401  (registers bfloat16 and float8_e4m3fn with NumPy)
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +14,8 @@ from gn_deploy.parity.tolerance import Bounds, bounds
 from gn_deploy.plugin.binding import CDevice, Library
 from gn_deploy.rounding import FORMATS
 from gn_deploy.spec import Activation, GroupNormSpec
+from scripts.gpu import inputs
+from scripts.gpu.inputs import Inputs
 from scripts.gpu.sample import Check
 
 Array = NDArray[Any]
@@ -41,52 +42,26 @@ class Memory(Protocol):
     def free(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Operands:
-    """What a check computes on; tensors are (N, C, ...) or, channels last, (N, ..., C)."""
-
-    x: Array
-    residual: Array | None
-    scale: Array | None
-    bias: Array | None
-    modulation_scale: Array | None
-    modulation_shift: Array | None
-
-    @property
-    def total(self) -> Array:
-        """What the statistics are taken over: the sum as it is stored."""
-        if self.residual is None:
-            return self.x
-        return (self.x.astype(np.float32) + self.residual.astype(np.float32)).astype(self.x.dtype)
-
-
-def draw(check: Check, seed: int = 0) -> Operands:
-    rng = np.random.default_rng(seed)
-    n, c, *spatial = check.shape
-    shape = (n, c, *spatial) if check.layout == "nchw" else (n, *spatial, c)
-    kind, parameters = np.dtype(check.dtype), np.dtype(check.parameter_dtype)
-    values = rng.standard_normal(shape, np.float32)
-    mean, spread = {"offset": (100, 1), "small": (0, 1e-3), "far": (1e4, 1e-2)}.get(check.data, (0, 1))
-    x = (values * np.float32(spread) + np.float32(mean)).astype(kind)
-    if check.data == "constant":
-        x = np.full(shape, 3.25, kind)
-    if check.data == "nan":
-        x[(0,) * len(shape)] = np.nan  # the first group of the first sample
-
-    def given(present: int | bool, size: tuple[int, ...], around: float, dtype: Any) -> Array | None:
-        return (rng.standard_normal(size, np.float32) * np.float32(0.5) + around).astype(dtype) if present else None
-
-    return Operands(
-        x,
-        given(check.residual, shape, 0, kind),
-        given(check.affine & 1, (c,), 1, parameters),
-        given(check.affine & 2, (c,), 0, parameters),
-        given(check.modulation & 1, (n, c), 0, parameters),
-        given(check.modulation & 2, (n, c), 0, parameters),
+def draw(check: Check, seed: int = 0) -> Inputs:
+    """Tensors are (N, C, ...) or, channels last, (N, ..., C)."""
+    drawn = inputs.draw(
+        np.random.default_rng(seed),
+        check.shape,
+        check.groups,
+        data=check.data,
+        dtype=check.dtype,
+        parameter_dtype=check.parameter_dtype,
+        residual=check.residual,
+        affine=check.affine,
+        modulation=check.modulation,
     )
+    if check.layout == "nchw":
+        return drawn
+    x, residual = (None if a is None else np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in drawn[:2])
+    return drawn._replace(x=x, residual=residual)
 
 
-def expected(check: Check, operands: Operands) -> Bounds | None:
+def expected(check: Check, given: Inputs) -> Bounds | None:
     """The float64 oracle and how far off it one may be; None where nothing is computed."""
     if not check.elements:
         return None
@@ -99,13 +74,13 @@ def expected(check: Check, operands: Operands) -> Bounds | None:
         activation=Activation(check.activation),
     )
     return bounds(
-        operands.total,
+        given.total,
         spec,
-        operands.scale,
-        operands.bias,
+        given.scale,
+        given.bias,
         dtype=check.dtype if check.y_dtype == check.dtype else "float32",  # quantized from float32 values
-        modulation_scale=operands.modulation_scale,
-        modulation_shift=operands.modulation_shift,
+        modulation_scale=given.modulation_scale,
+        modulation_shift=given.modulation_shift,
     )
 
 
@@ -116,29 +91,29 @@ def run(
     device: CDevice,
     memory: Memory,
     *,
-    operands: Operands | None = None,
+    given: Inputs | None = None,
     oracle: Bounds | None = None,
 ) -> dict[str, Any]:
     """{"ran": False, "reason"} where the variant is not suited, else {"ran": True, "faults": [...], "ratio"}.
 
-    ``ratio`` is the worst error over its bound. ``operands`` and ``oracle`` save drawing them for each variant.
+    ``ratio`` is the worst error over its bound. ``given`` and ``oracle`` save drawing them for each variant.
     """
     problem = check.problem()
     selected = library.select(problem, device, variant)
     if isinstance(selected, Rejected):
         return {"ran": False, "reason": selected.reason}
-    operands = operands or draw(check)
+    given = given or draw(check)
     try:
-        got, faults = _launched(check, problem, selected.choice, operands, library, memory)
+        got, faults = _launched(check, problem, selected.choice, given, library, memory)
     except GnDeployError as error:
         return {"ran": True, "faults": [error.message], "ratio": math.inf}
     finally:
         memory.free()
-    oracle = oracle or expected(check, operands)
+    oracle = oracle or expected(check, given)
     ratio = judge(check, got["y"], oracle) if oracle is not None else 0.0
     if not ratio <= 1:
         faults.append(f"y is {ratio:.3g} times its bound off")
-    if check.sum and got["sum"].tobytes() != operands.total.tobytes():
+    if check.sum and got["sum"].tobytes() != given.total.tobytes():
         faults.append("sum is not x + residual rounded to its type")
     return {"ran": True, "faults": faults, "ratio": ratio}
 
@@ -161,19 +136,19 @@ def judge(check: Check, y: Array, oracle: Bounds) -> float:
 
 
 def _launched(
-    check: Check, problem: dict[str, Any], choice: Any, operands: Operands, library: Library, memory: Memory
+    check: Check, problem: dict[str, Any], choice: Any, given: Inputs, library: Library, memory: Memory
 ) -> tuple[dict[str, Array], list[str]]:
     """The outputs, and what went wrong besides their values."""
     faults: list[str] = []
     places: dict[str, _Place] = {}
     for name in ("x", "residual", "scale", "bias", "modulation_scale", "modulation_shift"):
-        array = getattr(operands, name)
+        array = getattr(given, name)
         if array is not None:
             places[name] = _Place.of(array, check, rows=name in ("x", "residual"))
             places[name].address = memory.put(places[name].image)
     kinds = {"y": check.y_dtype} | ({"sum": check.dtype} if check.sum else {})
     for name, kind in kinds.items():
-        places[name] = _Place.of(np.zeros(operands.x.shape, np.dtype(kind)), check, rows=True)
+        places[name] = _Place.of(np.zeros(given.x.shape, np.dtype(kind)), check, rows=True)
         places[name].address = memory.put(places[name].image)
     work = memory.put(np.zeros(max(choice.workspace, 1), np.uint8))
     counters = memory.put(np.zeros(4 * max(choice.counters, 1), np.uint8))

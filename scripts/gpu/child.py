@@ -27,13 +27,13 @@ def facts(place: str, library: str, step: str) -> dict[str, Any]:
 def check(place: str, library: str, step: str, asked: Check, variants: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Variant -> what ``checks.run`` says of it."""
     here = machine(place, library)
-    operands = checks.draw(asked)
-    oracle = checks.expected(asked, operands)
+    given = checks.draw(asked)
+    oracle = checks.expected(asked, given)
     found = {}
     for variant in variants:
         Path(step).write_text(variant)
         found[variant] = checks.run(
-            asked, variant, here.library, here.device, here.memory(), operands=operands, oracle=oracle
+            asked, variant, here.library, here.device, here.memory(), given=given, oracle=oracle
         )
     return found
 

@@ -75,7 +75,7 @@ def measure(
         if name in without:
             row[f"{name}_fault"] = without[name]
             continue
-        candidates[name] = _torch(machine, operands, machine.compiled(function) if compiled else function, ring.buffers)
+        candidates[name] = _torch(operands, machine.compiled(function) if compiled else function, ring.buffers)
     row |= _timed(machine, candidates, ring, seconds, say, row)
     if compiled:
         machine.forget_compiled()
@@ -83,7 +83,7 @@ def measure(
         say("hot")
         hot = Ring(1, ring.launches, 0.0)
         names = {selected.variant, "own_copy", "torch_copy"} & candidates.keys()
-        found = _times(machine, {name: candidates[name] for name in names}, hot, seconds / 4, say, {})
+        found = _times(machine, {name: candidates[name] for name in names}, hot, seconds / 4, say, row)
         row["hot_us"] = spread(found[selected.variant]).median / hot.launches * MICRO
         row["hot_copy_us"] = min(spread(found[n]).median for n in names - {selected.variant}) / hot.launches * MICRO
     return row
@@ -148,7 +148,7 @@ def _copies(machine: Any, operands: Operands) -> dict[str, Callable[[int], objec
     return found
 
 
-def _torch(machine: Any, operands: Operands, layer: Callable[..., Any], buffers: int) -> Callable[[int], None]:
+def _torch(operands: Operands, layer: Callable[..., Any], buffers: int) -> Callable[[int], None]:
     """Outputs are kept as long as the ring, so that torch has no smaller footprint than the others."""
     import torch
 
@@ -159,8 +159,6 @@ def _torch(machine: Any, operands: Operands, layer: Callable[..., Any], buffers:
         with torch.no_grad():
             kept[i] = layer(*given[i])
 
-    launch(0)
-    machine.wait()
     return launch
 
 
@@ -173,7 +171,7 @@ def _timed(
     row: dict[str, Any],
 ) -> dict[str, Any]:
     before = machine.clock_mhz()
-    found = _times(machine, candidates, ring, seconds, say, row["variants"])
+    found = _times(machine, candidates, ring, seconds, say, row)
     each = {name: spread(times) for name, times in found.items()}
     us = {name: s.median / ring.launches * MICRO for name, s in each.items()}
     for name, variant in row["variants"].items():
@@ -202,9 +200,9 @@ def _times(
     ring: Ring,
     seconds: float,
     say: Say,
-    variants: dict[str, Any],
+    row: dict[str, Any],
 ) -> dict[str, list[float]]:
-    """Seconds of each replay; a candidate that cannot be recorded is left out, and says why in ``variants``."""
+    """Seconds of each replay; a candidate that cannot be recorded is left out, and says why in ``row``."""
     replays: dict[str, Launch] = {}
     once = 0.0
     for name, launch in candidates.items():
@@ -216,8 +214,11 @@ def _times(
         except (GnDeployError, RuntimeError) as error:
             machine.wait()  # raises again where the device is lost, which is then told as this step's doing
             replays.pop(name, None)
-            if name in variants:
-                variants[name]["fault"] = f"not recorded: {str(error).splitlines()[0]}"
+            fault = f"not recorded: {str(error).splitlines()[0]}"
+            if name in row["variants"]:
+                row["variants"][name]["fault"] = fault
+            else:
+                row[f"{name}_fault"] = fault
     found: dict[str, list[float]] = {name: [] for name in replays}
     for order in turns(list(replays), rounds(once, seconds)):
         for name in order:

@@ -31,10 +31,10 @@ def run(library: Library, device: Any, memory: checks.Memory, variants: Sequence
     """Faults, "variant: check: what"."""
     found = []
     for asked in SAMPLE:
-        operands = checks.draw(asked)
-        oracle = checks.expected(asked, operands)
+        given = checks.draw(asked)
+        oracle = checks.expected(asked, given)
         for variant in variants:
-            answer = checks.run(asked, variant, library, device, memory, operands=operands, oracle=oracle)
+            answer = checks.run(asked, variant, library, device, memory, given=given, oracle=oracle)
             found += [f"{variant}: {asked.key}: {fault}" for fault in answer.get("faults", [])]
     return found
 

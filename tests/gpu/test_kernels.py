@@ -20,11 +20,11 @@ SLOW = 64 * MIB  # of x from which a layer is left to the benchmark: seconds of 
 @pytest.mark.parametrize("check", sample(), ids=lambda check: check.key)
 def test_against_the_oracle(check: Check, machine: CudaMachine, library: Library, device: CDevice) -> None:
     """Right within the harness's tolerance, the same bits three times, guards, inputs and counters as they were."""
-    operands = checks.draw(check)
-    oracle = checks.expected(check, operands)
+    given = checks.draw(check)
+    oracle = checks.expected(check, given)
     ran = []
     for variant in VARIANTS:
-        found = checks.run(check, variant, library, device, machine.memory(), operands=operands, oracle=oracle)
+        found = checks.run(check, variant, library, device, machine.memory(), given=given, oracle=oracle)
         assert not found.get("faults"), f"{variant}: {found['faults']}"
         ran += [variant] if found["ran"] else []
     assert ran

@@ -3,7 +3,7 @@
 import zlib
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from gn_deploy.decision import Rejected
 from gn_deploy.plugin.binding import CChoice, Library
 from gn_deploy.spec import Activation, GroupNormSpec
+from scripts.gpu import inputs
+from scripts.gpu.inputs import Inputs
 from tests.plugins.emulated import COUNTERS, INPUT, OUTPUT, WORKSPACE, Machine, Traffic, aligned, library
 
 Array = NDArray[Any]
@@ -108,57 +110,18 @@ class Case:
         )
 
 
-class Inputs(NamedTuple):
-    """As the kernel is given them, rounded; x and residual (N, C, P) whatever the layout."""
-
-    x: Array
-    residual: Array | None
-    scale: Array | None
-    bias: Array | None
-    modulation_scale: Array | None
-    modulation_shift: Array | None
-
-    @property
-    def added(self) -> Array:
-        """What is normalized: the sum with the residual, rounded to the type of x as an Add before would."""
-        if self.residual is None:
-            return self.x
-        with np.errstate(all="ignore"):
-            return (self.x.astype(np.float32) + self.residual.astype(np.float32)).astype(self.x.dtype)
-
-
 def draw(case: Case) -> Inputs:
-    """The same for the same case."""
-    rng = np.random.default_rng(zlib.crc32(str(replace(case, variant="", device="hopper")).encode()))
-    kind, parameters = TYPES[case.dtype], TYPES[case.parameter_dtype]
-    shape = (case.samples, case.channels, case.positions)
-    x = rng.standard_normal(shape)
-    match case.data:
-        case "normal":
-            x = x * 1.5 + 0.3
-        case "offset":  # as far as the format can tell the numbers apart
-            mean, std = {"float32": (1e4, 1e-2), "float16": (1000, 2), "bfloat16": (100, 2)}[case.dtype]
-            x = mean + std * x
-        case "constant":
-            x[:] = 3.14159 if case.dtype == "float32" else 100.0
-        case "large":
-            x = {"float16": 6e4, "bfloat16": 1e18, "float32": 1e18}[case.dtype] * (1 + 0.05 * np.clip(x, -1.8, 1.8))
-        case "tiny":
-            x = x * {"float16": 2e-7, "bfloat16": 1e-30, "float32": 1e-30}[case.dtype]
-        case "spike":  # the first element, which may be the pivot, is far from all others
-            x[:, :: case.group_channels, 0] = {"float16": 3e4, "bfloat16": 1e5, "float32": 1e4}[case.dtype]
-        case "nan" | "inf" | "-inf":
-            x[case.samples // 2, (case.groups // 2) * case.group_channels, case.positions - 1] = float(case.data)
-        case _:
-            raise AssertionError(case.data)
-    c, nc = (case.channels,), (case.samples, case.channels)
-    return Inputs(
-        x.astype(kind),
-        (0.7 * rng.standard_normal(shape)).astype(kind) if case.residual else None,
-        rng.normal(1, 0.5, c).astype(parameters) if case.affine & 1 else None,
-        rng.normal(0, 0.5, c).astype(parameters) if case.affine & 2 else None,
-        rng.normal(0, 0.3, nc).astype(parameters) if case.modulation & 1 else None,
-        rng.normal(0, 0.3, nc).astype(parameters) if case.modulation & 2 else None,
+    """x and residual (N, C, P) whatever the layout; the same for the same case."""
+    return inputs.draw(
+        np.random.default_rng(zlib.crc32(str(replace(case, variant="", device="hopper")).encode())),
+        (case.samples, case.channels, case.positions),
+        case.groups,
+        data=case.data,
+        dtype=case.dtype,
+        parameter_dtype=case.parameter_dtype,
+        residual=case.residual,
+        affine=case.affine,
+        modulation=case.modulation,
     )
 
 
@@ -182,7 +145,7 @@ def emulator() -> tuple[Library, Machine]:
 
 def run(
     case: Case,
-    inputs: Inputs,
+    given: Inputs,
     schedule: str = "in order",
     seed: int = 0,
     *,
@@ -206,12 +169,12 @@ def run(
             held["y"] = (_tensor(case, output, case.skew[i], case.problem["output_pitch"]), OUTPUT)
         elif name == "sum" and case.sum and not case.place:
             held["sum"] = (_tensor(case, kind, case.skew[i], case.problem["pitch"]), OUTPUT)
-        elif name in ("x", "residual") and (values := getattr(inputs, name)) is not None:
+        elif name in ("x", "residual") and (values := getattr(given, name)) is not None:
             held[name] = (_tensor(case, kind, case.skew[i], case.problem["pitch"]), INPUT)
             held[name][0][:] = np.nan  # also what lies between the rows
             _view(case, held[name][0])[:] = values
     for name in ("scale", "bias", "modulation_scale", "modulation_shift"):
-        if (values := getattr(inputs, name)) is not None:
+        if (values := getattr(given, name)) is not None:
             held[name] = (aligned(values.size, values.dtype, offset=1), INPUT)
             held[name][0][:] = values.ravel()
     held["workspace"] = (aligned(choice.workspace, np.uint8), WORKSPACE)

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from gn_deploy.parity.tolerance import LIPSCHITZ
 from gn_deploy.reference import activate, affine, normalize
-from tests.plugins.cases import TYPES, Array, Case, Inputs, Run
+from scripts.gpu.inputs import Inputs
+from tests.plugins.cases import TYPES, Array, Case, Run
 
 U = 2.0**-24  # unit roundoff of float32
 ROUNDINGS = 8  # of m2 / n, epsilon, rsqrt, 1 + s, its product, slope, offset and the multiply-add, half a unit each
@@ -38,7 +39,7 @@ def allowed(case: Case, inputs: Inputs) -> Allowed:
     D the largest |d| of the group, mean and standard deviation are off by a few U D, so y by a few U |w| D / std, plus
     the roundings of the multiply-add. The pivot is some element, so D is the largest distance of two.
     """
-    spec, added = case.spec, inputs.added
+    spec, added = case.spec, inputs.total
     shape = (case.samples, case.groups, case.group_channels, case.positions)
     with np.errstate(all="ignore"):
         parts = normalize(added, spec)
@@ -87,7 +88,7 @@ def check(case: Case, inputs: Inputs, result: Run) -> float:
             told = f"{int(outside.sum())} of {outside.size} numbers are wrong, first at {at}: {got[at]} is not in "
             raise AssertionError(f"{told}[{low[at]}, {high[at]}]; {result.variant}: {result.reason}")
         if result.sum is not None:
-            assert np.array_equal(result.sum, inputs.added, equal_nan=True), "the sum is wrong"
+            assert np.array_equal(result.sum, inputs.total, equal_nan=True), "the sum is wrong"
         assert not result.padding.any(), "the padding is not zero"
         if case.dtype != "float32" or case.output_dtype:
             return 0.0

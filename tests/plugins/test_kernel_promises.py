@@ -8,7 +8,8 @@ import pytest
 
 from gn_deploy.decision import Rejected
 from gn_deploy.errors import InputError
-from tests.plugins.cases import DEVICES, TYPES, Case, Inputs, Run, draw, emulator, run
+from scripts.gpu.inputs import Inputs
+from tests.plugins.cases import DEVICES, TYPES, Case, Run, draw, emulator, run
 from tests.plugins.contract import check
 from tests.plugins.drawing import DTYPES
 from tests.plugins.emulated import SCHEDULES

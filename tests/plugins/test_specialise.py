@@ -13,6 +13,7 @@ from gn_deploy.plugin import nvrtc, ptx, quick, specialise
 from gn_deploy.plugin.problem import DEVICES, Device, Problem
 from gn_deploy.plugin.select import select
 from gn_deploy.plugin.specialise import Specialised
+from scripts.gpu.inputs import Inputs
 from tests.plugins import cases
 from tests.plugins.cases import Case
 from tests.plugins.compiled import PLUGINS, compiled
@@ -113,7 +114,7 @@ def _bits(array: Any) -> Any:
     return np.ascontiguousarray(array).view(f"u{array.itemsize}")
 
 
-def _emulated(kernel: Specialised, case: Case, inputs: cases.Inputs, grid: tuple[int, ...]) -> tuple[Any, Any]:
+def _emulated(kernel: Specialised, case: Case, inputs: Inputs, grid: tuple[int, ...]) -> tuple[Any, Any]:
     arguments = [f"in[{n}]" for n in range(6)] + [f"n[{n}]" for n in range(len(kernel.scalars))]
     arguments += [f"out[{n}]" for n in range(len(kernel.outputs))]
     source = kernel.source() + DRIVER.format(name=specialise.NAME, arguments=", ".join(arguments))

@@ -133,6 +133,22 @@ def test_a_hang_is_a_result_and_the_rest_goes_on(
     assert "FAULT cluster: 2x32x16x16/8" in capsys.readouterr().err
 
 
+def test_what_torch_cannot_run_is_told_and_the_rest_is_timed() -> None:
+    from tests.scripts.host_machine import HostMachine
+
+    class Without(HostMachine):
+        def compiled(self, function: object) -> Any:
+            def fails(*given: object) -> None:
+                raise RuntimeError("no compiler\nand a long story")
+
+            return fails
+
+    row = child.measure.measure(Without(naive()), TINY[0], seconds=0.01, compiled=True)
+    assert row["compile_fault"] == "not recorded: no compiler"
+    assert "compile_us" not in row
+    assert row["us"] > 0
+
+
 def test_wrong_numbers_are_not_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In this process, where the machine is."""
     from tests.scripts.host_machine import HostMachine

@@ -77,7 +77,7 @@ def test_the_sample_visits_everything() -> None:
     visited = {(c.dtype, c.layout) for c in found}
     assert visited == {(dtype, layout) for dtype in FLOATS for layout in ("nchw", "nhwc")}
     assert {c.activation for c in found} == set(ACTIVATIONS)
-    assert {c.data for c in found} == {"normal", "offset", "small", "far", "constant", "nan"}
+    assert {c.data for c in found} == {"normal", "offset", "small", "spike", "constant", "nan"}
     assert {c.y_dtype for c in found} >= {"int8", "float8_e4m3fn"}
     assert {(c.affine, c.modulation) for c in found} >= {(0, 0), (1, 0), (2, 1), (0, 2), (0, 3), (3, 3)}
     assert {c.parameter_dtype for c in found} == set(FLOATS)

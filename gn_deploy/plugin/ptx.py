@@ -14,9 +14,10 @@ _PARAMETER = re.compile(
     r"\.param\s+(?:\.align\s+(?P<align>\d+)\s+)?\.(?P<type>\w+)[^,\[\]]*?[\w$]+(?P<size>\[\d+\])?\s*(?:,|$)"
 )
 _VERSION = re.compile(r"^\.version\s+(\d+)\.(\d+)\s*$", re.MULTILINE)
-# PTX ISA, "Release Notes": the first version that knows a target. 8.0, of CUDA 12.0, has all that the kernels use.
+# PTX ISA, "Release Notes": the first version that knows a target. 8.0, of CUDA 12.0, has all that the kernels use but
+# what clusters send: that is of 8.1, of CUDA 12.1.
 _FIRST_KNOWN = {100: (8, 6), 101: (8, 6), 120: (8, 7), 103: (8, 8), 121: (8, 8), 88: (9, 0), 110: (9, 0)}
-_FLOOR = (8, 0)
+_FLOOR, _SENDS = (8, 0), (8, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,7 @@ def for_old_drivers(ptx: str) -> str:
     stamped = _VERSION.search(ptx)
     if target is None or stamped is None:
         raise GnDeployError("this is no PTX: .version or .target is missing")
-    needed = max(_FLOOR, _FIRST_KNOWN.get(int(target[1]), _FLOOR))
+    floor = _SENDS if "st.async" in ptx else _FLOOR
+    needed = max(floor, _FIRST_KNOWN.get(int(target[1]), floor))
     lower = min(needed, (int(stamped[1]), int(stamped[2])))
     return _VERSION.sub(f".version {lower[0]}.{lower[1]}", ptx, count=1)

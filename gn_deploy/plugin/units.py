@@ -141,7 +141,8 @@ def shared_bytes(p: Problem, u: Units, variant: str, tile: Tile, slices: int) ->
     """Of a block: tables of the channels it sees, and what its threads reduce."""
     if p.layout == "nhwc":
         channels = u.columns * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
-        return RESERVED_BYTES + tile.threads * u.pieces * 4 + channels * CHANNEL_BYTES
+        received = slices * u.groups * PARTIAL_BYTES if variant == "cluster" else 0
+        return RESERVED_BYTES + tile.threads * u.pieces * 4 + channels * CHANNEL_BYTES + received
     a_slice = ceil_div(u.steps, slices)
     channels = nchw_channels(p, a_slice)
     if variant == "split" and channels * AFFINE_BYTES > TABLE_BYTES:

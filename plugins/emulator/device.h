@@ -24,7 +24,10 @@ bool warp_any(bool mine, const Site &site);
 float shuffle(float value, int32_t mask, uint32_t lane, const Site &site);
 void cluster_arrive(const Site &site);
 void cluster_wait(const Site &site);
-float cluster_load(const float *own, uint32_t rank, const Site &site);
+void open(Mbarrier *barrier, const Site &site);
+void expect(Mbarrier *barrier, uint32_t bytes, const Site &site);
+void send(const Bits128 &value, Bits128 *slot, Mbarrier *barrier, uint32_t rank, const Site &site);
+void receive(Mbarrier *barrier, const Site &site);
 uint32_t arrive(uint32_t *counter, const Site &site);
 uint32_t arrived(const uint32_t *counter, const Site &site);
 void pause(const Site &site);
@@ -55,13 +58,19 @@ GN_DEVICE bool barrier_any(bool mine, GN_EMULATOR_SITE) {
 }
 GN_DEVICE bool warp_any(bool mine, GN_EMULATOR_SITE) { return emulator::warp_any(mine, {"warp_any", file, line}); }
 
+constexpr bool kClusters = true;
 GN_DEVICE uint32_t cluster_rank() { return emulator::self->block->rank; }
 GN_DEVICE uint32_t cluster_blocks() { return emulator::launched->shape.cluster; }
 GN_DEVICE void cluster_arrive(GN_EMULATOR_SITE) { emulator::cluster_arrive({"cluster_arrive", file, line}); }
 GN_DEVICE void cluster_wait(GN_EMULATOR_SITE) { emulator::cluster_wait({"cluster_wait", file, line}); }
-GN_DEVICE float cluster_load(const float *own, uint32_t rank, GN_EMULATOR_SITE) {
-    return emulator::cluster_load(own, rank, {"cluster_load", file, line});
+GN_DEVICE void open(Mbarrier *barrier, GN_EMULATOR_SITE) { emulator::open(barrier, {"open", file, line}); }
+GN_DEVICE void expect(Mbarrier *barrier, uint32_t bytes, GN_EMULATOR_SITE) {
+    emulator::expect(barrier, bytes, {"expect", file, line});
 }
+GN_DEVICE void send(const Bits128 &value, Bits128 *slot, Mbarrier *barrier, uint32_t rank, GN_EMULATOR_SITE) {
+    emulator::send(value, slot, barrier, rank, {"send", file, line});
+}
+GN_DEVICE void receive(Mbarrier *barrier, GN_EMULATOR_SITE) { emulator::receive(barrier, {"receive", file, line}); }
 
 GN_DEVICE uint32_t arrive(uint32_t *counter, GN_EMULATOR_SITE) {
     return emulator::arrive(counter, {"arrive", file, line});

@@ -134,18 +134,6 @@ void cluster_wait(const Site &site) {
     thread.cluster_waits = thread.cluster_arrivals;
 }
 
-float cluster_load(const float *own, uint32_t rank, const Site &site) {
-    Thread &thread = *self;
-    const Cluster &cluster = *thread.block->cluster;
-    const SharedMemory &here = thread.block->memory;
-    if (!here.holds(own)) fail("%s of an address outside its block's shared memory", told(site).c_str());
-    if (rank >= cluster.blocks) fail("%s from block %u of a cluster of %u", told(site).c_str(), rank, cluster.blocks);
-    Block &owner = cluster.first[rank];
-    if (owner.live == 0) fail("%s from block %u of the cluster, which has ended", told(site).c_str(), rank);
-    interrupt();
-    return owner.memory.read_from(thread, owner, reinterpret_cast<const char *>(own) - here.data());
-}
-
 uint32_t arrive(uint32_t *counter, const Site &site) {
     interrupt();
     self->waits_at = site;

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "mail.h"
 #include "races.h"
 
 namespace gn::emulator {
@@ -36,6 +37,7 @@ struct Thread {
     Site waits_at;  // where it waits, or met others last
     uint32_t warp_phase = 0;                       // warp barriers passed
     uint32_t cluster_arrivals = 0, cluster_waits = 0;
+    uint32_t received = 0;     // Mbarriers of its block that it has seen complete, a bit for each
     uint64_t seen_events = 0;  // Launch::events when it last read a counter
     uint32_t rereads = 0;      // of a counter, since anything happened anywhere
     bool waited = false;       // for the launch before
@@ -75,6 +77,7 @@ struct Block {
     uint32_t waited = kNotYet;         // the phase from which on all its threads may read what the launch before wrote
     uint32_t priority = 0;
     SharedMemory memory;
+    std::vector<MbarrierState> mbarriers;
     Clock clock;  // what it has seen of the other blocks of the grid
     std::vector<Warp> warps;
     std::vector<Thread> threads;
@@ -99,6 +102,7 @@ struct Launch {
     std::vector<Cluster> clusters;
     uint64_t events = 1;  // writes to counters: what a spinning thread waits for
     std::vector<Thread *> spinning;
+    std::vector<Letter> sent;  // and not yet arrived
     void *scheduler = nullptr;  // its stack pointer
     std::string error;
 };

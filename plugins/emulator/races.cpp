@@ -17,19 +17,24 @@ constexpr uint32_t kSignalling = 0x7fa5a5a5;         // a NaN that no arithmetic
 constexpr uint64_t kZone = 0x5a5a5a5a7fa5a5a5ull;
 
 Touch now(const Thread &thread, uint32_t bytes) {
-    return {static_cast<int32_t>(thread.index), thread.block->phase, thread.warp_phase, thread.cluster_arrivals, bytes};
+    return {static_cast<int32_t>(thread.index), thread.block->phase, thread.warp_phase, bytes};
 }
 
 // Whether barriers put `before`, by a thread of the same block, in front of what `thread` does now.
 bool ordered(const Touch &before, const Thread &thread) {
     if (before.thread < 0 || before.thread == static_cast<int32_t>(thread.index)) return true;
-    if (before.phase < thread.block->phase || before.arrivals < thread.cluster_waits) return true;
+    if (before.phase < thread.block->phase) return true;  // a cluster's barrier is relaxed and orders none of this
     return before.thread / static_cast<int32_t>(kLanes) == static_cast<int32_t>(thread.index / kLanes) &&
            before.warp_phase < thread.warp_phase;
 }
 
 [[noreturn]] void race(const char *does, size_t offset, const char *did, int32_t thread, const char *whose) {
     fail("race: %s byte %zu of shared memory, which thread %d %s%s with no barrier between", does, offset, thread, whose, did);
+}
+
+// Whether the thread, or one before a barrier of its block, has seen the Mbarrier complete.
+bool has_received(const Thread &thread, uint32_t number) {
+    return thread.received >> number & 1 || thread.block->phase > thread.block->mbarriers[number].seen;
 }
 
 }  // namespace
@@ -40,7 +45,6 @@ SharedMemory &SharedMemory::operator=(SharedMemory &&other) noexcept {
     std::swap(mapped_, other.mapped_);
     std::swap(bytes_, other.bytes_);
     std::swap(words_, other.words_);
-    std::swap(remote_arrivals_, other.remote_arrivals_);
     return *this;
 }
 
@@ -68,7 +72,6 @@ void SharedMemory::fill() {
     std::fill_n(reinterpret_cast<uint64_t *>(data_ - kGuard), kGuard / 8, kZone);
     std::fill_n(reinterpret_cast<uint64_t *>(data_ + (bytes_ + 15) / 16 * 16), kGuard / 8, kZone);
     for (SharedWord &word : words_) word = SharedWord{};
-    remote_arrivals_ = 0;
 }
 
 bool SharedMemory::intact() const {
@@ -92,14 +95,14 @@ void SharedMemory::touched(const Thread &thread, const void *address, size_t byt
         SharedWord &word = words_[i];
         const size_t begin = std::max(offset, i * 4) - i * 4, end = std::min(offset + bytes, i * 4 + 4) - i * 4;
         const Touch touch = now(thread, (1u << end) - (1u << begin));
+        if (word.sent_to && !has_received(thread, word.sent_to - 1))
+            fail("race: %s byte %zu of shared memory, which block %u of the cluster has sent, before it has been in receive",
+                 write ? "writes" : "reads", offset, word.sender);
         if ((word.write.bytes & touch.bytes) && !ordered(word.write, thread))
             race(write ? "writes" : "reads", offset, "wrote", word.write.thread, "");
         if (write) {
             for (const Touch *read : {&word.read, &word.lane, &word.warp})
                 if ((read->bytes & touch.bytes) && !ordered(*read, thread)) race("writes", offset, "read", read->thread, "");
-            if (word.remote_arrivals > thread.cluster_waits)
-                fail("race: writes byte %zu of shared memory, which block %u of the cluster read with no cluster barrier between",
-                     offset, word.remote_rank);
             word = SharedWord{};
             word.write = touch;
         } else if (word.read.thread != touch.thread) {
@@ -112,22 +115,19 @@ void SharedMemory::touched(const Thread &thread, const void *address, size_t byt
     }
 }
 
-float SharedMemory::read_from(const Thread &reader, const Block &owner, size_t offset) {
-    if (offset % 4 != 0) fail("cluster_load at byte %zu of shared memory, which is not aligned", offset);
-    SharedWord &word = words_[offset / 4];
-    if (&owner == reader.block) {
-        touched(reader, data_ + offset, 4, false);
-    } else {
-        if (word.write.thread >= 0 && word.write.arrivals >= reader.cluster_waits)
-            fail("race: reads byte %zu of block %u of its cluster, which thread %d there wrote with no cluster barrier between",
-                 offset, owner.rank, word.write.thread);
-        word.remote_arrivals = std::max(word.remote_arrivals, reader.cluster_arrivals + 1);
-        word.remote_rank = reader.block->rank;
-        remote_arrivals_ = std::max(remote_arrivals_, word.remote_arrivals);
+std::string SharedMemory::arrives(size_t offset, const void *value, size_t bytes, uint32_t number, uint32_t sender) {
+    for (size_t i = offset / 4; i < (offset + bytes) / 4; ++i) {
+        SharedWord &word = words_[i];
+        for (const Touch *touch : {&word.write, &word.read, &word.lane, &word.warp})
+            if (touch->thread >= 0)
+                return "which thread " + std::to_string(touch->thread) + " there has " +
+                       (touch == &word.write ? "written" : "read") + " before";
+        if (word.sent_to) return "where something has arrived already";
+        word.sent_to = number + 1;
+        word.sender = sender;
     }
-    float value;
-    memcpy(&value, data_ + offset, 4);
-    return value;
+    memcpy(data_ + offset, value, bytes);
+    return {};
 }
 
 }  // namespace gn::emulator

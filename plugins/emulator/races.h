@@ -12,10 +12,10 @@ namespace gn::emulator {
 struct Thread;
 struct Block;
 
-// A thread's position in the order of its block and cluster at the time of an access.
+// A thread's position in the order of its block at the time of an access.
 struct Touch {
     int32_t thread = -1;  // -1: never touched
-    uint32_t phase = 0, warp_phase = 0, arrivals = 0;
+    uint32_t phase = 0, warp_phase = 0;
     uint32_t bytes = 0;  // mask of the word's four
 };
 
@@ -23,8 +23,8 @@ struct Touch {
 // all of them: the last one, the last by another lane of its warp, the last of another warp.
 struct SharedWord {
     Touch write, read, lane, warp;
-    uint32_t remote_arrivals = 0;  // one more than the cluster arrivals of the latest reader from another block
-    uint32_t remote_rank = 0;
+    uint32_t sent_to = 0;  // one more than the number of the Mbarrier that counted what arrived here last
+    uint32_t sender = 0;   // its rank
 };
 
 // Dynamic shared memory of a resident block, between guard zones.
@@ -43,14 +43,14 @@ class SharedMemory {
     uint32_t bytes() const { return bytes_; }
     // Accesses by raw pointer of a thread of the block itself; fail() when another one's is not ordered with it.
     void touched(const Thread &thread, const void *address, size_t bytes, bool write);
-    // The float at `own` of another block of the cluster.
-    float read_from(const Thread &reader, const Block &owner, size_t offset);
-    uint32_t remote_arrivals() const { return remote_arrivals_; }  // as in SharedWord, of all words
+    // What block `sender` of the cluster has sent, counted by Mbarrier `number`. Empty, or what is wrong: nobody may have
+    // touched the place before.
+    std::string arrives(size_t offset, const void *value, size_t bytes, uint32_t number, uint32_t sender);
 
   private:
     char *map_ = nullptr, *data_ = nullptr;
     size_t mapped_ = 0;
-    uint32_t bytes_ = 0, remote_arrivals_ = 0;
+    uint32_t bytes_ = 0;
     std::vector<SharedWord> words_;
 };
 

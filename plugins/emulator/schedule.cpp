@@ -47,6 +47,14 @@ int64_t Plan::block(int64_t position, int64_t count) {
     return static_cast<int64_t>((static_cast<__int128>(position) * stride_ + offset_) % count);
 }
 
+// At once, or as late as may be and the last one first, or at any time.
+size_t Plan::arrives(size_t sent, bool idle) {
+    constexpr uint32_t kDelay = 64;  // turns of threads until something arrives, on average
+    if (schedule == GN_IN_ORDER) return 0;
+    if (schedule == GN_REVERSED) return idle ? sent - 1 : sent;
+    return idle || dice.below(kDelay) == 0 ? dice.below(static_cast<uint32_t>(sent)) : sent;
+}
+
 Thread *Plan::next_lane(Block &block, Warp &warp, uint32_t number) {
     const uint32_t lane = schedule == GN_IN_ORDER ? lowest(warp.ready)
                           : schedule == GN_REVERSED ? highest(warp.ready)

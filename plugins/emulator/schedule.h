@@ -29,6 +29,7 @@ struct Plan {
     void enter(Block &block);                     // draws its priorities
     int64_t block(int64_t position, int64_t count);  // the blocks of the grid, or its clusters, in their order
     Thread *next(Launch &launch);                 // takes a ready one off the list; null where there is none
+    size_t arrives(size_t sent, bool idle);  // which of what was sent arrives now; `sent` for none
     Thread *next_lane(Block &block, Warp &warp, uint32_t number);
 
   private:

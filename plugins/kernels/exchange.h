@@ -8,27 +8,36 @@ namespace gn {
 
 constexpr int kSlots = 16;  // of Partial in shared memory: for 16 warps
 
-// To and from global memory, for other blocks.
-GN_DEVICE void store_partial(Partial *to, const Partial &p) {
-    store(reinterpret_cast<Bits128 *>(to), Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}});
+GN_DEVICE Bits128 bits_of(const Partial &p) {
+    return Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}};
 }
+
+// To and from global memory, for other blocks.
+GN_DEVICE void store_partial(Partial *to, const Partial &p) { store(reinterpret_cast<Bits128 *>(to), bits_of(p)); }
 template <bool pivoted>
 GN_DEVICE Partial load_partial(const Partial *from) {
     return Partial{pivoted ? load_shared_by_blocks(&from->pivot) : 0.0f, load_shared_by_blocks(&from->mean),
                    load_shared_by_blocks(&from->m2), load_shared_by_blocks(&from->n)};
 }
 
-// A block for each unit, or a cluster of them over distributed shared memory; how many is known at run time.
+// A block for each unit, or a cluster of them over distributed shared memory; how many is known at run time. A block
+// sends its parts into the slots that each block of the cluster keeps for it, its own too, and waits until those of all
+// have come. There is no barrier at the end: whatever is sent to a block is among what it waits for, so none ends before
+// all that is sent to it has come; and none need stay for what it has sent itself, which left from registers.
 struct Cluster {
     static constexpr bool kLooped = false;
     const Arguments &arguments;
     bool done = false;
 
-    GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a) {}
-    GN_DEVICE uint32_t unit() const {
-        return arguments.slices > 1 ? block() / static_cast<uint32_t>(arguments.slices) : block();
+    // As early as possible: the cluster has met long before x arrives.
+    GN_DEVICE explicit Cluster(const Arguments &a) : arguments(a) {
+        if (!several()) return;
+        if (thread() == 0) open(mbarrier());
+        cluster_arrive();
     }
-    GN_DEVICE uint32_t rank() const { return arguments.slices > 1 ? cluster_rank() : 0; }
+    GN_DEVICE bool several() const { return kClusters && arguments.slices > 1; }
+    GN_DEVICE uint32_t unit() const { return several() ? divide(block(), arguments.by_slices) : block(); }
+    GN_DEVICE uint32_t rank() const { return several() ? cluster_rank() : 0; }
     GN_DEVICE bool more() const { return !done; }
     GN_DEVICE void next() { done = true; }
     GN_DEVICE uint32_t parity() const { return 0; }
@@ -36,44 +45,60 @@ struct Cluster {
     // In: the thread's part. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in shared memory.
     template <bool pivoted>
     GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots) {
+        if (several()) meet(1);
         const bool any = combine_block<pivoted>(p, flag, slots);
-        if (arguments.slices > 1) {
-            if (thread() == 0) slots[kSlots] = p;
-            cluster_arrive();
-            cluster_wait();
-            p = broadcast<pivoted>(combine_warp<pivoted, 8>(load_rank(slots + kSlots)));
-            cluster_arrive();  // has read; waited for in `leave`
+        if (several()) {
+            if (thread() < static_cast<uint32_t>(arguments.slices)) {
+                send(bits_of(p), reinterpret_cast<Bits128 *>(slot(cluster_rank(), 0, 1)), mbarrier(), thread());
+            }
+            receive(mbarrier());
+            p = united<pivoted>(0, 1);
         }
         return any;
     }
     // In: `own[0 .. count)` in shared memory, written by any threads. Out: where the unit's are, seen by all threads;
     // `united` is room for as many.
-    GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
-        if (arguments.slices <= 1) {
-            barrier();
-            return own;
-        }
-        cluster_arrive();
-        cluster_wait();
-        for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) {
-            const Partial p = combine_warp<true, 8>(load_rank(own + i));
-            if (thread() % 32 == 0) united[i] = p;
-        }
-        cluster_arrive();
+    GN_DEVICE const Partial *unite_all(Partial *own, Partial *all, int count) {
+        if (several()) meet(count);
         barrier();
-        return united;
+        if (!several()) return own;
+        each_of(count, [&](int i) {
+            if (thread() % 32 >= static_cast<uint32_t>(arguments.slices)) return;
+            send(bits_of(own[i]), reinterpret_cast<Bits128 *>(slot(cluster_rank(), i, count)), mbarrier(), thread() % 32);
+        });
+        receive(mbarrier());
+        each_of(count, [&](int i) {
+            const Partial p = united<true>(i, count);
+            if (thread() % 32 == 0) all[i] = p;
+        });
+        barrier();
+        return all;
     }
-    // The memory that others read must outlive their reading.
-    GN_DEVICE void leave() {
-        if (arguments.slices > 1) cluster_wait();
-    }
+    GN_DEVICE void leave() {}
 
    private:
-    GN_DEVICE Partial load_rank(const Partial *own) const {
-        const uint32_t lane = thread() % 32;
-        if (lane >= static_cast<uint32_t>(arguments.slices)) return Partial{0, 0, 0, 0};
-        return Partial{cluster_load(&own->pivot, lane), cluster_load(&own->mean, lane), cluster_load(&own->m2, lane),
-                       cluster_load(&own->n, lane)};
+    GN_DEVICE static Mbarrier *mbarrier() { return reinterpret_cast<Mbarrier *>(shared() + kMbarrierAt); }
+    GN_DEVICE Partial *slot(uint32_t of, int i, int count) const {
+        return reinterpret_cast<Partial *>(shared() + arguments.received_at) + static_cast<int>(of) * count + i;
+    }
+    GN_DEVICE void meet(int count) const {
+        if (thread() == 0) expect(mbarrier(), static_cast<uint32_t>(arguments.slices * count * kPartialBytes));
+        cluster_wait();
+    }
+    // use(i) by the warps of the block in turn.
+    template <class Use>
+    GN_DEVICE void each_of(int count, Use use) const {
+#pragma unroll 1
+        for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) use(i);
+    }
+    // Part i of all blocks as a tree in the order of ranks, in all lanes of a warp.
+    template <bool pivoted>
+    GN_DEVICE Partial united(int i, int count) const {
+        const uint32_t size = static_cast<uint32_t>(arguments.slices), lane = thread() % 32;
+        Partial p{0, 0, 0, 0};
+        if (size == 2) return combine(*slot(0, i, count), *slot(1, i, count));
+        if (lane < size) p = *slot(lane, i, count);
+        return broadcast<pivoted>(combine_warp<pivoted, 8>(p));
     }
 };
 

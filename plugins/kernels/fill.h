@@ -51,6 +51,9 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.output_step = c.threads / u.columns * a.output_pitch;
     a.table_at = kReservedBytes + c.threads * a.pieces * 4;
     a.origins_at = a.table_at + a.columns * static_cast<int32_t>(lanes) * 8;
+    a.received_at = rows ? a.origins_at + a.columns * static_cast<int32_t>(lanes) * 4
+                         : kMbarrierAt - kClusterBlocks * kPartialBytes;
+    a.by_slices = divisor_of(static_cast<uint32_t>(c.slices));
     a.by_slabs = divisor_of(static_cast<uint32_t>(u.slabs));
     a.by_group_channels = divisor_of(static_cast<uint32_t>(a.group_channels));
     a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));

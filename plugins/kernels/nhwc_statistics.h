@@ -22,7 +22,7 @@ GN_DEVICE float *origins(const Arguments &a) { return reinterpret_cast<float *>(
 }  // namespace bench
 static_assert((2 * sizeof(Partial) + sizeof(float)) * kSlabGroups + sizeof(Patch) +
                   sizeof(bench::Candidates) * kSlabGroups / 2 <=
-              kReservedBytes);
+              kMbarrierAt);
 
 // Of channel `into` of the patch.
 GN_DEVICE uint32_t group_of(const Arguments &a, const Patch &p, uint32_t into) {

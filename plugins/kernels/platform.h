@@ -10,6 +10,10 @@ struct alignas(16) Bits128 {
 struct alignas(8) Bits64 {
     uint32_t word[2];
 };
+// A barrier in shared memory that also counts bytes which blocks of the cluster send (PTX ISA, mbarrier): opaque.
+struct alignas(8) Mbarrier {
+    uint32_t word[2];
+};
 }  // namespace gn
 
 #ifdef GN_EMULATOR
@@ -44,8 +48,12 @@ GN_DEVICE float shuffle(float value, int lane) { return __shfl_sync(0xffffffffu,
 GN_DEVICE bool barrier_any(bool mine) { return __syncthreads_or(mine); }
 GN_DEVICE bool warp_any(bool mine) { return __any_sync(0xffffffffu, mine); }
 
-// Clusters: the barrier orders shared memory in both directions; a block's memory lives until all have passed the last one.
+// Clusters. Their blocks start together, and each sends what it has into the shared memory of the others. An Mbarrier is
+// opened by one thread, and is known to the cluster from the barrier on: all threads arrive, and wait before they send.
+// `expect` by one thread: what arrives is complete after so many bytes. `send` puts 16 bytes where block `rank` has what
+// this block has at `slot`, and counts them in its `barrier`. Who has been in `receive` may read them. Once only.
 #if __CUDA_ARCH__ >= 900
+constexpr bool kClusters = true;
 GN_DEVICE uint32_t cluster_rank() {
     uint32_t rank;
     asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
@@ -56,24 +64,43 @@ GN_DEVICE uint32_t cluster_blocks() {
     asm("mov.u32 %0, %%cluster_nctarank;" : "=r"(blocks));
     return blocks;
 }
-GN_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+GN_DEVICE uint32_t shared_address(const void *own) { return static_cast<uint32_t>(__cvta_generic_to_shared(own)); }
+GN_DEVICE void open(Mbarrier *barrier) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], 1;\n fence.mbarrier_init.release.cluster;" ::"r"(
+                     shared_address(barrier))
+                 : "memory");
+}
+// Relaxed: but for Mbarriers, which `open` has released, nothing that was written before is seen by the others.
+GN_DEVICE void cluster_arrive() { asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory"); }
 GN_DEVICE void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-// What block `rank` of the cluster holds at the place where this block has `own`.
-GN_DEVICE float cluster_load(const float *own, uint32_t rank) {
-    float value;
+GN_DEVICE void expect(Mbarrier *barrier, uint32_t bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(barrier)), "r"(bytes)
+                 : "memory");
+}
+GN_DEVICE void send(const Bits128 &v, Bits128 *slot, Mbarrier *barrier, uint32_t rank) {
     asm volatile(
-        "{\n .reg .u32 there;\n mapa.shared::cluster.u32 there, %1, %2;\n ld.shared::cluster.f32 %0, [there];\n}"
-        : "=f"(value)
-        : "r"(static_cast<uint32_t>(__cvta_generic_to_shared(own))), "r"(rank)
+        "{\n .reg .u32 there, count;\n mapa.shared::cluster.u32 there, %0, %2;\n mapa.shared::cluster.u32 count, %1, %2;\n"
+        " st.async.shared::cluster.mbarrier::complete_tx::bytes.v4.b32 [there], {%3, %4, %5, %6}, [count];\n}" ::"r"(
+            shared_address(slot)),
+        "r"(shared_address(barrier)), "r"(rank), "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3])
         : "memory");
-    return value;
+}
+GN_DEVICE void receive(Mbarrier *barrier) {
+    asm volatile(
+        "{\n .reg .pred done;\nagain:\n mbarrier.try_wait.parity.shared::cta.b64 done, [%0], 0;\n @!done bra again;\n}" ::"r"(
+            shared_address(barrier))
+        : "memory");
 }
 #else
+constexpr bool kClusters = false;
 GN_DEVICE uint32_t cluster_rank() { return 0; }
 GN_DEVICE uint32_t cluster_blocks() { return 1; }
+GN_DEVICE void open(Mbarrier *) {}
 GN_DEVICE void cluster_arrive() {}
-GN_DEVICE void cluster_wait() { __syncthreads(); }
-GN_DEVICE float cluster_load(const float *own, uint32_t) { return *own; }
+GN_DEVICE void cluster_wait() {}
+GN_DEVICE void expect(Mbarrier *, uint32_t) {}
+GN_DEVICE void send(const Bits128 &, Bits128 *, Mbarrier *, uint32_t) {}
+GN_DEVICE void receive(Mbarrier *) {}
 #endif
 
 // Between blocks of a grid. What a block wrote before `arrive` is seen by whoever saw the count by `arrived`.

@@ -27,5 +27,7 @@ constexpr int kSlabGroups = 32;         // so at most this many groups of one ch
 constexpr int kChannelBytes = 12;       // NHWC, of shared memory for a channel: slope, offset and origin
 constexpr int kSharedBytes = 49152;     // of a block, at most: what needs no opt-in
 constexpr int kReservedBytes = 1536;    // of shared memory besides what is reduced: three of 16 bytes for each group
+constexpr int kMbarrierAt = kReservedBytes - 16;  // in shared memory, a cluster's; before it NCHW's slots of its blocks
+constexpr int kClusterBlocks = 8;                 // of a cluster, at most
 
 }  // namespace gn

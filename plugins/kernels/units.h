@@ -99,7 +99,9 @@ inline int64_t steps_of_block(const Units &u, int vectors) { return kThreads / u
 // Dynamic shared memory of a block: tables of the channels it sees, and what its threads reduce.
 inline int64_t shared_bytes(const gn_problem &p, const Units &u, int variant, Tile tile, int64_t slices) {
     if (p.layout == GN_NCHW) return nchw_table(p, variant, tile.vectors, tile.threads, slices).shared;
-    return kReservedBytes + tile.threads * u.pieces * 4 + u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes;
+    const int64_t received = variant == GN_CLUSTER ? slices * u.groups * kPartialBytes : 0;
+    return kReservedBytes + tile.threads * u.pieces * 4 + u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes +
+           received;
 }
 
 // Blocks that are resident on one multiprocessor at a time.

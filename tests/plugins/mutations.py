@@ -83,6 +83,7 @@ _CLUSTER = Case(2, 2, 8, 260, variant="cluster")
 _TEAM = Case(3, 3, 4, 1029, variant="team", device="blackwell", skew=(3, 3, 3, 3))
 _TEAM_F32 = Case(2, 2, 8, 260, dtype="float32", variant="team")
 _ROWS = Case(2, 3, 4, 66, "nhwc", variant="block", pad=4, residual=True, sum=True)
+_ROWS_CLUSTER = replace(_ROWS, variant="cluster", positions=130)
 BASELINE = {
     NCHW: (_BLOCK, _CLUSTER, _TEAM, replace(_BLOCK, data="offset"), replace(_BLOCK, data="tiny")),
     NCHW_F32: (_TEAM_F32, replace(_TEAM_F32, variant="block", positions=100, activation="relu", data="nan")),
@@ -114,33 +115,41 @@ MUTATIONS = (
         (("statistics.h", "const bool any = barrier_any(flag);", "const bool any = flag;"),),
     ),
     Mutation(
-        "blocks of a cluster are read before they have arrived",
+        "a block of a cluster sends before the others have begun",
         NCHW,
         _CLUSTER,
-        "race: ",
+        "Mbarrier",
+        (
+            ("exchange.h", "        cluster_wait();\n    }", "    }"),
+            ("exchange.h", "leave() {}", "leave() { if (several()) cluster_wait(); }"),
+        ),
+    ),
+    Mutation(
+        "a block of a cluster waits for one too few",
+        NCHW,
+        _CLUSTER,
+        "send (exchange.h:",
         (
             (
                 "exchange.h",
-                "p = broadcast<pivoted>(combine_warp<pivoted, 8>(load_rank(slots + kSlots)));",
-                "cluster_wait();",
-            ),
-            (
-                "exchange.h",
-                "if (thread() == 0) slots[kSlots] = p;\n            cluster_arrive();\n            cluster_wait();",
-                "if (thread() == 0) slots[kSlots] = p;\n            cluster_arrive();\n"
-                "            p = broadcast<pivoted>(combine_warp<pivoted, 8>(load_rank(slots + kSlots)));",
+                "(arguments.slices * count * kPartialBytes)",
+                "((arguments.slices - 1) * count * kPartialBytes)",
             ),
         ),
     ),
     Mutation(
-        "a block of a cluster ends while others read its memory",
+        "what the blocks of a cluster send is read before it has come",
         NCHW,
         _CLUSTER,
-        "cluster_load",
-        (
-            ("exchange.h", "cluster_arrive();  // has read; waited for in `leave`", ""),
-            ("exchange.h", "if (arguments.slices > 1) cluster_wait();", ""),
-        ),
+        "race: ",
+        (("exchange.h", "            receive(mbarrier());\n            p = united", "            p = united"),),
+    ),
+    Mutation(
+        "all groups of a block in the slot of its first one",
+        NHWC,
+        _ROWS_CLUSTER,
+        "where something has arrived already",
+        (("exchange.h", "slot(cluster_rank(), i, count)", "slot(cluster_rank(), 0, count)"),),
     ),
     Mutation(
         "a team waits for the round before",

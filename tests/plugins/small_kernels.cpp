@@ -28,6 +28,11 @@ enum Bug {
     kNoClusterArrive,
     kEndsTooEarly,
     kForeignRank,
+    kNotOpened,
+    kTooFewBytes,
+    kTooManyBytes,
+    kSlotOfAnother,
+    kNoReceive,
     kNobodyArrives,
     kNoArrive,
     kNoWait,
@@ -37,7 +42,6 @@ enum Bug {
     kCachedLoad,
     kLongWay,
     kDirtyCounters,
-    kWrongOrder,
     kNoWaitForPrevious,
     kWritesTooEarly,
 };
@@ -94,27 +98,35 @@ GN_KERNEL(512, 2) centre(GN_PARAMETER Given g) {
     if (g.bug == kWriteTwice && thread() == 3) store(y + 3, sum);
 }
 
-// The same, a cluster for each unit.
+// The same, a cluster for each unit. Shared memory: the slots of warps, those of blocks, and an Mbarrier.
 GN_KERNEL(512, 2) cluster_centre(GN_PARAMETER Given g) {
     using namespace gn;
     float *slots = reinterpret_cast<float *>(shared());
-    float *told = slots + 32;
-    const int64_t unit = block() / cluster_blocks(), length = g.elements / cluster_blocks();
-    const int64_t offset = unit * g.elements + cluster_rank() * length;
+    Bits128 *told = reinterpret_cast<Bits128 *>(slots + 32);
+    Mbarrier *mbarrier = reinterpret_cast<Mbarrier *>(told + 8);
+    const uint32_t size = cluster_blocks(), rank = cluster_rank();
+    const int64_t unit = block() / size, length = g.elements / size;
+    const int64_t offset = unit * g.elements + rank * length;
+    if (thread() == 0 && g.bug != kNotOpened) open(mbarrier);
+    if (g.bug != kNoClusterArrive) cluster_arrive();
     float sum = 0;
     for (int64_t i = thread(); i < length; i += threads()) sum += load(g.x + offset + i);
     sum = block_sum(sum, slots, g);
-    if (thread() == 0) *told = sum;
-    if (g.bug != kNoClusterArrive) cluster_arrive();
     if (g.bug != kNoClusterWait) cluster_wait();
-    float total = 0;
-    for (uint32_t rank = 0; rank < cluster_blocks() + (g.bug == kForeignRank); ++rank)
-        total += cluster_load(told, g.bug == kWrongOrder ? (rank + cluster_rank()) % cluster_blocks() : rank);
+    const uint32_t bytes = 16 * (size + (g.bug == kTooManyBytes) - (g.bug == kTooFewBytes));
+    if (thread() == 0) expect(mbarrier, bytes);
+    if (thread() < size) {
+        const uint32_t slot = g.bug == kSlotOfAnother ? rank / 2 : rank, foreign = g.bug == kForeignRank;
+        send(Bits128{{as_bits(sum), 0, 0, 0}}, told + slot, mbarrier, thread() + foreign);
+    }
     if (g.bug == kNoClusterWait) cluster_wait();
-    if (g.bug != kEndsTooEarly) cluster_arrive();
+    if (g.bug == kEndsTooEarly && rank == 1) return;
+    if (g.bug != kNoReceive) receive(mbarrier);
+    float total = 0;
+    for (uint32_t i = 0; i < size; ++i) total += as_float(told[i].word[0]);
     const float mean = total / static_cast<float>(g.elements);
     for (int64_t i = thread(); i < length; i += threads()) store(g.y + offset + i, load(g.x + offset + i) - mean);
-    if (g.bug != kEndsTooEarly) cluster_wait();
+    if (g.bug == kNoReceive) receive(mbarrier);
 }
 
 // The same, persistent teams of blocks that walk over the units.
@@ -180,7 +192,7 @@ extern "C" const char *small_kernel(int which, int bug, const float *x, float *y
     const char *error = nullptr;
     if (which == 0) error = launch(Shape{"centre", units, threads, bytes, 1, false}, centre, given);
     if (which == 1)
-        error = launch(Shape{"cluster_centre", units * slices, threads, 132, static_cast<uint32_t>(slices), false},
+        error = launch(Shape{"cluster_centre", units * slices, threads, 272, static_cast<uint32_t>(slices), false},
                        cluster_centre, given);
     if (which == 2) error = launch(Shape{"team_centre", teams * slices, threads, bytes, 1, true}, team_centre, given);
     if (which == 3) {

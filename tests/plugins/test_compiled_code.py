@@ -100,8 +100,10 @@ def _exchanges(kernel: Kernel, capability: int, found: Measured) -> None:
     if kernel.cluster and capability >= FIRST_WITH_CLUSTERS:
         assert any(o.startswith("UCGABAR_ARV") for o in opcodes)
         assert any(o.startswith("UCGABAR_WAIT") for o in opcodes)
+        assert any(o.startswith("STAS.128") for o in opcodes), "parts are sent, and nobody reads the others' memory"
+        assert not any(o.startswith(("MEMBAR", "ERRBAR")) for o in opcodes), "a fence waits for all that is under way"
     if kernel.cluster and capability < FIRST_WITH_CLUSTERS:
-        assert not any("CGABAR" in o for o in opcodes)
+        assert not any("CGABAR" in o or "SYNCS" in o for o in opcodes)
 
 
 def test_the_kernels_that_are_gated_are_all_of_a_kind() -> None:

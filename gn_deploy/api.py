@@ -161,7 +161,7 @@ def export(
 def build(source: Source, out: str | Path, *, target: str | Target = "tensorrt-rtx", **options: Any) -> "BuildResult":
     """Builds an engine from a model file for a runtime that has engines (``tensorrt-rtx``, ``tensorrt``).
 
-    ``options`` are the runtime's own, such as ``compute_capabilities=("8.9",)`` or ``shapes={"x": (min, opt, max)}``.
+    ``options``, its own: ``compute_capabilities=("8.9",)``, ``shapes={"x": (min, opt, max)}``, ``plugin="none"``.
     Raises InputError when the model is not an ONNX file, is ``out`` itself, or spells a GroupNorm in a form that the
     runtime compiles wrongly or not at all, UnavailableError when the runtime cannot build here.
     """

@@ -28,6 +28,15 @@ def build(
             "--shapes", metavar="IN=MIN:OPT:MAX", help="Sizes of a dynamic input, e.g. x=1x3x32x32:4x3x32x32:8x3x32x32."
         ),
     ] = None,
+    plugin: Annotated[
+        str | None,
+        typer.Option(
+            "--plugin",
+            metavar="library|quick|none",
+            help="For nodes of +plugin: the library that was built (default where there is one), kernels compiled into "
+            "the engine, or none: their function bodies.",
+        ),
+    ] = None,
     json: Json = False,
 ) -> Answer:
     """Compile MODEL into an engine and show which kernels it became; a GroupNorm the target gets wrong is refused."""
@@ -40,6 +49,8 @@ def build(
         options["compute_capabilities"] = tuple(compute_capability)
     if shapes:
         options["shapes"] = once("--shapes", map(_profile, shapes))
+    if plugin:
+        options["plugin"] = plugin
     console = terminal(json)
     with console.status(f"building for {target}"):
         built = api.build(model, out, target=target, **options)
@@ -51,6 +62,8 @@ def build(
             [[str(i), k.name, k.kind, ", ".join(k.origin)] for i, k in enumerate(built.kernels, start=1)],
         )
     )
+    if built.detail:
+        console.print(built.detail)
     document = {
         "out": str(out),
         "runtime": built.runtime,

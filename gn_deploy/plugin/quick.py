@@ -7,7 +7,7 @@ from types import GenericAlias
 from typing import Any
 
 from gn_deploy.decision import Rejected
-from gn_deploy.errors import InputError
+from gn_deploy.errors import GnDeployError, InputError
 from gn_deploy.plugin import device as machine
 from gn_deploy.plugin.binding import VARIANTS
 from gn_deploy.plugin.layer import Layer, check_shapes, layer
@@ -20,6 +20,7 @@ from gn_deploy.plugin.units import AFFINE_BYTES, GRID, RESERVED_BYTES, units_of
 FITTING = ("warp", "block", "cluster")
 """Variants that are one kernel, launched once, without a workspace and without attributes of the launch."""
 LIBRARY = "load the library instead: gn-deploy plugin build"
+_REFUSED: list[GnDeployError] = []
 _PLAIN_SHARED = 48 << 10  # bytes that a kernel may be launched with when nobody asks CUDA for more (opt-in)
 _INT32 = 2**31 - 1
 _DTYPES = {"FLOAT": "float32", "HALF": "float16", "BF16": "bfloat16"}
@@ -100,17 +101,19 @@ class Question:
         return Specialised(self.problem, choice, 0 in self.dynamic, bool(self.dynamic - {0}))
 
 
-def register(device: Device | None = None) -> None:
+def register(device: Device | None = None) -> list[GnDeployError]:
     """Makes ``gn_deploy::GroupNorm`` and its relatives known to TensorRT's parser and networks; once a process.
 
     1. Needs ``tensorrt`` (10.9 or later) and NVRTC when an engine is built, and nothing of this package when it runs.
     2. ``device`` is the GPU the engine is for; by default the one in this machine.
-    3. A layer that does not fit fails the build, and TensorRT's log says why. Raises ``UnavailableError`` here where
-       there is no TensorRT with ahead-of-time plugins, no NVRTC, or no GPU and no ``device``.
+    3. A layer that does not fit fails the build; the reason is added to the list that is returned, since TensorRT may
+       keep it to itself. Raises ``UnavailableError`` here where there is no TensorRT with ahead-of-time plugins, no
+       NVRTC, or no GPU and no ``device``.
     """
     trtp = _tensorrt_plugin()
+    _REFUSED.clear()
     if hasattr(trtp.op, DOMAIN):
-        return
+        return _REFUSED
     target = device or _here()
     for op in OPS:
         plugin = _Plugin(trtp, op, target)
@@ -120,6 +123,7 @@ def register(device: Device | None = None) -> None:
         trtp.register(f"{DOMAIN}::{op}")(_typed(trtp, plugin.describe, described))
         trtp.autotune(f"{DOMAIN}::{op}")(_typed(trtp, plugin.autotune, tuned, "outputs"))
         trtp.aot_impl(f"{DOMAIN}::{op}")(_typed(trtp, plugin.build, built, "outputs", "tactic"))
+    return _REFUSED
 
 
 def _typed(trtp: Any, function: Callable[..., Any], returns: Any, *more: str) -> Callable[..., Any]:
@@ -136,7 +140,11 @@ def _typed(trtp: Any, function: Callable[..., Any], returns: Any, *more: str) ->
         """Attributes come by name from the one who describes, else by position, in the order of their registration."""
         tensors, values = given[: len(INPUTS)], given[len(INPUTS) :]
         named = dict(zip(ATTRIBUTES, values, strict=False)) | attributes
-        return function(tensors, layer(named), *values[len(named) - len(attributes) :])
+        try:
+            return function(tensors, layer(named), *values[len(named) - len(attributes) :])
+        except GnDeployError as error:
+            _REFUSED.append(error)
+            raise
 
     called.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]
     return called

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from gn_deploy.decision import Decision, Rejected
 from gn_deploy.errors import UnavailableError
-from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
+from gn_deploy.runtimes.base import BuildResult, Probe, RuntimeFailure, Session, installed
 from gn_deploy.runtimes.cuda_driver import gpu
 from gn_deploy.runtimes.isolated import build_in_child
-from gn_deploy.runtimes.trt_plugin import for_model
+from gn_deploy.runtimes.trt_plugin import checked_way, for_model
 from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -48,23 +48,40 @@ class TensorRt:
 
         return open_model(self, trt, model, {"tf32": precision == "tf32"} | options)
 
-    def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
-        """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load first, by default
-        gn_deploy's own where the model has its nodes."""
+    def build(
+        self, model: Path, out: Path, *, plugin: str | None = None, time_limit: float = TIME_LIMIT, **options: Any
+    ) -> BuildResult:
+        """``plugin``, one of ``trt_plugin.WAYS``, says what is done for nodes of gn_deploy's own.
+
+        ``options``: ``shapes`` {input: (smallest, usual, largest)}, ``plugins``: libraries to load instead.
+        """
+        way = checked_way(plugin)
         self._demand()
         detail = ""
         if "plugins" not in options:
-            options["plugins"], detail = for_model(model)
+            loading = for_model(model, way)
+            options |= {"plugins": loading.libraries, "quick": loading.quick}
+            detail = loading.told
         built = build_in_child(self.name, model, out, time_limit, options)
         return replace(built, detail=detail) if detail else built
 
-    def build_here(self, model: Path, out: Path, **options: Any) -> BuildResult:
-        """The same in this process, which the parser may abort."""
+    def build_here(self, model: Path, out: Path, *, quick: bool = False, **options: Any) -> BuildResult:
+        """The same in this process, which the parser may abort; ``quick`` leaves the quick plugin registered here."""
         import tensorrt as trt
 
         from gn_deploy.runtimes.trt_network import build
 
-        return build(trt, self.name, model, out, **options)
+        if not quick:
+            return build(trt, self.name, model, out, **options)
+        from gn_deploy.plugin.quick import register
+
+        refused = register()
+        try:
+            return build(trt, self.name, model, out, **options)
+        except RuntimeFailure as error:
+            if not refused:
+                raise
+            raise RuntimeFailure(f"{error.message}: {refused[-1].message}", refused[-1].hint) from error
 
     def _demand(self) -> None:
         probe = self.probe()

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gn_deploy.decision import Accepted, Rejected
-from gn_deploy.errors import UnavailableError
+from gn_deploy.errors import InputError, UnavailableError
 from gn_deploy.runtimes.base import BuildResult, Probe, Session, installed
 from gn_deploy.runtimes.cuda_driver import gpu
 from gn_deploy.runtimes.isolated import build_in_child
+from gn_deploy.runtimes.trt_plugin import checked_way
 from gn_deploy.runtimes.worker import TIME_LIMIT
 
 if TYPE_CHECKING:
@@ -47,8 +48,13 @@ class TensorRtRtx:
     def build(self, model: Path, out: Path, *, time_limit: float = TIME_LIMIT, **options: Any) -> BuildResult:
         """``options``: ``shapes`` {input: (smallest, usual, largest)}, ``compute_capabilities`` ("8.6",), ``plugins``.
 
-        ``plugins`` are libraries to load first.
+        ``plugins`` are libraries to load first; of gn_deploy's own ``plugin`` can only be "none".
         """
+        if checked_way(options.pop("plugin", None)) not in (None, "none"):
+            raise InputError(
+                "TensorRT-RTX compiles the bodies of the plugin's nodes: its parser crashes where a plugin answers",
+                "--target tensorrt takes plugins",
+            )
         probe = self.probe()
         if not probe.build:
             raise UnavailableError(probe.build.reason)

@@ -1,18 +1,24 @@
 """gn-deploy plugin as a user types it: what a library holds, and what is missing where there is none or no compiler."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from gn_deploy.decision import Accepted
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.location import ENVIRONMENT
 from gn_deploy.plugin.node import OPS
+from gn_deploy.runtimes import RUNTIMES
+from gn_deploy.runtimes import tensorrt as runtime
+from gn_deploy.runtimes.base import BuildResult
 from tests.cli.conftest import Ended
 from tests.cli.test_cli_bad_input import refused
 from tests.plugins.adapter import recording_library
 
 Cli = Callable[..., Ended]
+TENSORRT = RUNTIMES.require("tensorrt")
 
 
 @pytest.fixture(autouse=True)
@@ -82,3 +88,46 @@ def test_doctor_says_whether_it_is_built(here: Cli, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv(ENVIRONMENT, str(recording_library()))
     assert here("doctor", "--json").document["plugin"]["accepted"] is True
     assert "TensorRT plugin: built for no GPU" in here("doctor").err
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """TensorRT as if it were here, and what it is asked to build with."""
+    asked: list[dict[str, object]] = []
+
+    def built(name: str, model: Path, out: Path, time_limit: float, options: dict[str, object]) -> BuildResult:
+        asked.append(options)
+        return BuildResult(out, name, "11.4", 4)
+
+    probe = replace(TENSORRT.probe(), run=Accepted(), build=Accepted())
+    monkeypatch.setattr(type(TENSORRT), "probe", lambda self: probe)
+    monkeypatch.setattr(runtime, "build_in_child", built)
+    return asked
+
+
+def test_build_with_the_quick_plugin_or_what_is_asked_for(
+    here: Cli, saved: Callable[..., Path], tensorrt: list[dict[str, object]]
+) -> None:
+    native = saved()
+    assert here("lower", native, "-t", "tensorrt+plugin", "-o", "p.onnx").code == 0
+    build = ("build", "p.onnx", "-o", "e", "-t", "tensorrt")
+    told = here(*build, "--plugin", "quick")
+    assert (told.code, tensorrt.pop()) == (0, {"plugins": (), "quick": True})
+    assert "quick plugin: its kernels are in the engine, which needs no library" in told.err
+    assert here(*build, "--json").document["detail"].startswith("without the plugin (not built: ")
+    assert here(*build, "--plugin", "none").code == 0
+    assert [options["quick"] for options in tensorrt] == [False, False]
+    assert "no plugin library: not built" in refused(here(*build, "--plugin", "library"), 3)
+    assert "one of library, quick, none" in refused(here(*build, "--plugin", "fast"), 2)
+    told = refused(here("build", native, "-o", "e", "-t", "tensorrt", "--plugin", "quick"), 2)
+    assert "has no node of the plugin" in told
+    assert "--target tensorrt+plugin" in told
+
+
+def test_without_tensorrt_the_quick_plugin_is_not_available(
+    here: Cli, saved: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runtime, "_version", lambda: None)
+    told = refused(here("build", saved(), "-o", "e", "-t", "tensorrt", "--plugin", "quick"), 3)
+    assert "tensorrt is not installed: pip install tensorrt" in told
+    assert "its parser crashes" in refused(here("build", saved(), "-o", "e", "--plugin", "quick"), 2)

@@ -1,8 +1,6 @@
 """TensorRT with and without the plugin, where it is installed: the same network, the same answers, and layer times."""
 
 import statistics
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ import numpy as np
 import pytest
 
 import gn_deploy as gn
-from gn_deploy.errors import GnDeployError
+from gn_deploy.errors import GnDeployError, UnavailableError
 from gn_deploy.plugin.location import ENVIRONMENT
 from gn_deploy.runtimes import RUNTIMES
 
@@ -140,27 +138,16 @@ def test_layer_times(
     record_property("plugin_ms", sums[1])
 
 
-QUICK = """
-import sys
-from pathlib import Path
-from gn_deploy.plugin import quick
-from gn_deploy.runtimes import RUNTIMES
-quick.register()
-model, plan = map(Path, sys.argv[1:])
-RUNTIMES.require("tensorrt").build_here(model, plan, plugins=())
-"""
-
-
 def test_the_quick_plugin_needs_nothing_when_it_runs(
     network: tuple[Path, Path], trt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Built in a process where it is registered, run in this one, where it is not, and no library either."""
     native, plugin = network
     plan = tmp_path / "quick.engine"
-    done = subprocess.run([sys.executable, "-c", QUICK, str(plugin), str(plan)], capture_output=True, text=True)
-    if done.returncode and "no TensorRT with quick plugins" in done.stderr:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    assert done.returncode == 0, done.stderr
+    try:
+        runtime_of_tensorrt().build(plugin, plan, plugin="quick")
+    except UnavailableError as error:
+        pytest.skip(str(error))
     answers = []
     for model in (native, plan):
         session = runtime_of_tensorrt().open(model, plugins=())

@@ -2,7 +2,8 @@
 
     python scripts/kernel_choices.py > tests/plugins/kernel_choices.md
 
-A cell is the variant, blocks that share a unit, and 16-byte vectors that a thread holds, as gn_select decides them.
+A cell is the variant, blocks that share a unit, 16-byte vectors that a thread holds, and where x is channels last the bytes
+of a unit's rows, as gn_select decides them.
 """
 
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from gn_deploy.decision import Rejected
 from gn_deploy.plugin.problem import DEVICES, Device, Problem
 from gn_deploy.plugin.select import select
-from gn_deploy.plugin.units import ELEMENT_BYTES, units_of
+from gn_deploy.plugin.units import ELEMENT_BYTES
 
 GPUS = ("A10", "A100", "H200", "5090")
 
@@ -66,28 +67,31 @@ def problems(layout: str = "nchw", dtype: str = "float16") -> Iterator[tuple[str
 
 
 def cell(problem: Problem, gpu: Device) -> str:
-    """ "cluster 4, 10": four blocks share a unit, a thread holds ten vectors."""
+    """ "cluster 4, 10, 128": four blocks share a unit, a thread holds ten vectors, rows are 128 bytes wide."""
     selection = select(problem, gpu)
     if isinstance(selection, Rejected):
         raise AssertionError(selection.reason)
     choice = selection.choice
     shared = "" if choice.variant in ("warp", "block") else f" {choice.slices}"
-    return f"{choice.variant}{shared}, {choice.vectors}"
+    rows = f", {choice.slab * ELEMENT_BYTES[problem.dtype]}" if problem.layout == "nhwc" else ""
+    return f"{choice.variant}{shared}, {choice.vectors}{rows}"
 
 
-def size(bytes_: int) -> str:
+def group(p: Problem) -> str:
+    """Bytes of x."""
+    bytes_ = p.channels // p.groups * p.positions * ELEMENT_BYTES[p.dtype]
     return f"{bytes_ / 2**20:.3g} MB" if bytes_ >= 2**20 else f"{bytes_ / 2**10:.3g} KB"
 
 
 def table(layout: str) -> str:
     rows = [
-        f"| network | x | MB | unit | {' | '.join(GPUS)} |",
+        f"| network | x | MB | group | {' | '.join(GPUS)} |",
         "|---|---|---|---|" + "---|" * len(GPUS),
     ]
     for network, shape, problem in problems(layout):
         x = problem.samples * problem.channels * problem.positions * ELEMENT_BYTES[problem.dtype]
         cells = " | ".join(cell(problem, DEVICES[gpu]) for gpu in GPUS)
-        rows.append(f"| {network} | {shape} | {x / 2**20:.3g} | {size(units_of(problem).bytes)} | {cells} |")
+        rows.append(f"| {network} | {shape} | {x / 2**20:.3g} | {group(problem)} | {cells} |")
     return "\n".join(rows)
 
 

@@ -41,7 +41,7 @@ class Launch:
 
 def launch_of(problem: Problem, choice: Choice) -> Launch:
     warps = choice.threads // 32 if choice.variant == "warp" else 1
-    return Launch(units_of(problem).slabs, warps, choice.slices)
+    return Launch(units_of(problem, choice.slab).slabs, warps, choice.slices)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Which kernel runs a problem on a device, how, and why: plugins/kernels/check.cpp and select.cpp in Python."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from gn_deploy.decision import Accepted, Decision, Rejected
 from gn_deploy.errors import InputError
@@ -27,6 +28,8 @@ from gn_deploy.plugin.units import (
     ceil_div,
     resident,
     shared_bytes,
+    slab_of,
+    slabs_of,
     small_tile_of,
     split_threads,
     steps_of_block,
@@ -40,6 +43,7 @@ CACHED_RATE, MEMORY_RATE = 24, 12
 BLOCK_NS, CLUSTER_NS, TEAM_NS, ALONE_NS, LAUNCH_NS = 100, 350, 3500, 12000, 3500
 CROWD = 4
 CHUNK_BYTES, SLICE_BYTES = 8192, 512
+ROW_BYTES, SECTOR_BYTES = 40, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +88,11 @@ class Question:
     problem: Problem
     device: Device
     units: Units
+    """Of one width."""
     bytes: int
     """Of x."""
+    strain: int
+    """Bytes of whole lines that take as long as 1024 of a slice."""
 
     @property
     def multiprocessors(self) -> int:
@@ -125,6 +132,13 @@ class Question:
         """Bytes."""
         return steps * self.units.columns * VECTOR_BYTES
 
+    def work(self, steps: int) -> int:
+        return self.slice(steps) * self.strain // 1024
+
+    def told(self, slices: int) -> int:
+        """Bytes that a block reads of what ``slices`` blocks tell each other."""
+        return slices * self.units.groups * PARTIAL_BYTES
+
     def choice(
         self, variant: str, tile: Tile, slices: int, blocks: int, counters: int = 0, workspace: int = 0
     ) -> Choice:
@@ -154,8 +168,11 @@ def check(p: Problem) -> Decision:
     return Rejected(wrong) if wrong else Accepted("")
 
 
-def select(p: Problem, d: Device, variant: str | None = None) -> Selection | Rejected:
-    """The best variant, or the one asked for; Rejected where that is not suited. InputError for a bad problem."""
+def select(p: Problem, d: Device, variant: str | None = None, slabs: Sequence[int] = ()) -> Selection | Rejected:
+    """The best variant, or the one asked for; Rejected where that is not suited. InputError for a bad problem.
+
+    ``slabs`` are those of ``slabs_of`` from which to choose, by default all.
+    """
     wrong = _wrong(p)
     if wrong:
         raise InputError(wrong)
@@ -163,9 +180,9 @@ def select(p: Problem, d: Device, variant: str | None = None) -> Selection | Rej
         raise InputError(f"there is no variant {variant!r}", f"one of {', '.join(VARIANTS)}")
     if 0 in (p.samples, p.channels, p.positions):
         return Selection(Choice(variant or "split"), {}, "nothing to compute")
-    row = p.pitch if p.layout == "nhwc" else p.channels
-    q = Question(p, d, units_of(p), p.samples * p.positions * row * ELEMENT_BYTES[p.dtype])
-    candidates = {"warp": _warp(q), "block": _block(q), "cluster": _cluster(q), "team": _team(q), "split": _split(q)}
+    questions = [_question(p, d, slab) for slab in slabs or slabs_of(p)]
+    variants = (_warp, _block, _cluster, _team, _split)
+    candidates = {name: _best_width(questions, ask) for name, ask in zip(VARIANTS, variants, strict=True)}
     suited = {name: found for name, found in candidates.items() if isinstance(found, Candidate)}
     if variant is not None:
         if variant not in suited:
@@ -227,9 +244,32 @@ def _wrong(p: Problem) -> str:
         return f"x or y is larger than {bytes_text(TENSOR_BYTES)}"
     if max(p.channels, p.samples) > GRID:
         return "more than 2147483647 samples or channels"
-    if elements > 0 and p.channels > 0 and units_of(p).count > GRID:
+    if elements > 0 and p.channels > 0 and units_of(p, slab_of(p)).count > GRID:
         return "more than 2147483647 units for one launch: split the batch"
     return ""
+
+
+def _question(p: Problem, d: Device, slab: int) -> Question:
+    u, size = units_of(p, slab), ELEMENT_BYTES[p.dtype]
+    strain = 1024
+    if p.layout == "nhwc" and not u.slabs == u.column_slices == 1:
+        aligned = slab * size % SECTOR_BYTES == 0 and p.pitch * size % SECTOR_BYTES == 0
+        strain += 1024 * (ROW_BYTES + (0 if aligned else SECTOR_BYTES // 2)) // (u.columns * VECTOR_BYTES)
+    row = p.pitch if p.layout == "nhwc" else p.channels
+    return Question(p, d, u, p.samples * p.positions * row * size, strain)
+
+
+def _best_width(questions: Sequence[Question], ask: Callable[[Question], Candidate | Rejected]) -> Candidate | Rejected:
+    """The cheapest width; for a block the narrowest of those that do as well, as it makes most units."""
+    best, *others = map(ask, questions)
+    less = clearly_less if ask is _block else int.__lt__
+    for found in others:
+        if isinstance(found, Candidate) and (isinstance(best, Rejected) or less(found.cost, best.cost)):
+            best = found
+    p = questions[0].problem
+    if isinstance(best, Rejected) or p.layout == "nchw":
+        return best
+    return replace(best, reason=f"{best.reason}, rows of {best.choice.slab * ELEMENT_BYTES[p.dtype]} bytes")
 
 
 def _candidate(choice: Choice, cost: int, reason: str) -> Candidate | Rejected:
@@ -247,7 +287,7 @@ def _warp(q: Question) -> Candidate | Rejected:
             warps = min(WARPS, ceil_div(u.count, q.multiprocessors))
             choice = q.choice("warp", Tile(vectors, 32 * warps), 1, ceil_div(u.count, warps))
             reason = f"{u.count} units of {bytes_text(u.bytes)}, {warps} to a block"
-            return _candidate(choice, q.busiest(u.count, q.slice(u.steps)), reason)
+            return _candidate(choice, q.busiest(u.count, q.work(u.steps)), reason)
     return Rejected(f"{q.a_unit} does not fit {bytes_text(32 * VECTOR_BYTES * WARP_VECTORS[-1])}")
 
 
@@ -259,7 +299,7 @@ def _block(q: Question) -> Candidate | Rejected:
     tile = small_tile_of(u, u.steps) if many else tile_of(u, u.steps)
     if tile is None:
         return Rejected(f"{q.a_unit} does not fit {bytes_text(q.slice(q.steps_of_block))}")
-    cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(BLOCK_NS)
+    cost = q.busiest(u.count, q.work(u.steps)) + q.nanoseconds(BLOCK_NS)
     reason = f"{u.count} units of {bytes_text(u.bytes)} for {q.multiprocessors} multiprocessors"
     return _candidate(q.choice("block", tile, 1, u.count), cost, reason)
 
@@ -280,7 +320,7 @@ def _cluster(q: Question) -> Candidate | Rejected:
             if size >= 2 and (rows - 1) * steps < u.steps:
                 if u.count * size > GRID:
                     return Rejected("more blocks than a grid has")
-                cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(CLUSTER_NS * size * size)
+                cost = q.busiest(u.count * size, q.work(steps)) + q.nanoseconds(CLUSTER_NS * size * size)
                 if isinstance(best, Rejected) or clearly_less(cost, best.cost):
                     choice = q.choice("cluster", tile, size, u.count * size)
                     blocks = f"{u.count * size} blocks for {q.multiprocessors} multiprocessors"
@@ -317,7 +357,7 @@ def _teams(q: Question, threads: int, best: Candidate | Rejected) -> Candidate |
         if size < 2 or ceil_div(u.count, rounds) < teams:  # as many rounds with fewer teams
             continue
         waits = q.nanoseconds(ALONE_NS if teams == 1 else TEAM_NS) * rounds
-        cost = rounds * q.busiest(teams * size, q.slice(steps) + size * PARTIAL_BYTES) + waits
+        cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + waits
         tile = tile_of(u, steps, threads)
         if tile is not None and (isinstance(best, Rejected) or cost < best.cost):
             room = teams * COUNTER_STRIDE, teams * 2 * size * u.groups * PARTIAL_BYTES
@@ -337,12 +377,12 @@ def _split(q: Question) -> Candidate | Rejected:
     wide = u.count * u.column_slices
     most = max(1, min(CHUNKS // u.column_slices, GRID // wide))
     tile, least = split_threads(q.problem) // u.columns * SPLIT_VECTORS, ceil_div(CHUNK_BYTES, VECTOR_BYTES * u.columns)
-    wanted = max(1, 2 * q.all_resident() // wide)
+    wanted = max(1, (2 if u.groups == 1 else 1) * q.all_resident() // wide)
     steps = max(least, ceil_div(u.steps, min(most, wanted)))
     slices = ceil_div(u.steps, steps) * u.column_slices
     blocks = u.count * slices
     rows = ceil_div(min(steps, tile, u.steps), SPLIT_VECTORS)
-    once = q.busiest(blocks, q.slice(min(steps, u.steps)) + slices * PARTIAL_BYTES)
+    once = q.busiest(blocks, q.work(min(steps, u.steps)) + q.told(slices))
     missing = max(0, q.bytes - q.device.l2 // 3 * 2) // (q.bytes // 1024 + 1)
     again = once // 2 + once // 1024 * missing // 3
     room = 0, blocks * u.groups * PARTIAL_BYTES

@@ -17,11 +17,12 @@ PARTIAL_BYTES = 16
 COUNTER_STRIDE = 32
 COLUMNS = 256
 SLAB_BYTES = 64
+SLAB_GROUPS = 32
 CHANNEL_BYTES = 12
 SHARED_BYTES = 49152
 AFFINE_BYTES = 8
 TABLE_BYTES = 40 * 1024
-RESERVED_BYTES = 1536
+RESERVED_BYTES = 1664
 
 GRID = 2**31 - 1
 TENSOR_BYTES = 2**40
@@ -65,7 +66,7 @@ class Tile:
 
 
 def slab_of(p: Problem) -> int:
-    """Whole groups, whole vectors, 64 bytes wide; all of C where that is less; one group where that is too wide."""
+    """The narrowest: whole groups and vectors, 64 bytes; all of C where that is less; one group where that is too wide."""
     size = ELEMENT_BYTES[p.dtype]
     lanes, group = VECTOR_BYTES // size, p.channels // p.groups
     whole = math.lcm(group, lanes)
@@ -73,15 +74,29 @@ def slab_of(p: Problem) -> int:
     return slab if slab <= COLUMNS * lanes else group
 
 
-def units_of(p: Problem) -> Units:
-    """A problem that ``select.check`` has accepted and that is not empty."""
+def slabs_of(p: Problem) -> list[int]:
+    """All that may be chosen: ``slab_of``, twice as many channels, and so on, up to all of C or what a block has room for.
+
+    Of NCHW, which has no slabs, one number that means nothing.
+    """
+    lanes, group = VECTOR_BYTES // ELEMENT_BYTES[p.dtype], p.channels // p.groups
+    found = [slab_of(p)]
+    while p.layout == "nhwc" and found[-1] < p.channels and found[-1] % lanes == 0:
+        wider = min(2 * found[-1], p.channels)
+        if ceil_div(wider, group) > SLAB_GROUPS or wider > COLUMNS * lanes:
+            break
+        found.append(wider)
+    return found
+
+
+def units_of(p: Problem, slab: int) -> Units:
+    """Of a problem that ``select.check`` has accepted and that is not empty, in slabs out of ``slabs_of``."""
     size = ELEMENT_BYTES[p.dtype]
     lanes, group = VECTOR_BYTES // size, p.channels // p.groups
     if p.layout == "nchw":
         elements = group * p.positions
         steps = max(1, elements // lanes)  # the elements before and after them are held besides
         return Units(p.samples * p.groups, elements * size, group, p.groups, 1, steps, 1, 1, 1)
-    slab = slab_of(p)
     slabs, groups = ceil_div(p.channels, slab), ceil_div(slab, group)
     inside = slab % lanes != 0 and slabs > 1
     columns = ceil_div(slab + (lanes - 1 if inside else 0), lanes)
@@ -137,12 +152,19 @@ def split_threads(p: Problem) -> int:
     return threads
 
 
+def apart(u: Units, threads: int) -> int:
+    """Floats of shared memory from one of a row's pieces to the next: units.h."""
+    rows, together = threads // u.columns, ceil_div(32, u.columns)
+    return rows if rows <= 2 and together == 1 else together * (ceil_div(rows, together) | 1)
+
+
 def shared_bytes(p: Problem, u: Units, variant: str, tile: Tile, slices: int) -> int:
     """Of a block: tables of the channels it sees, and what its threads reduce."""
     if p.layout == "nhwc":
         channels = u.columns * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
+        reduced = ceil_div(u.columns * u.pieces * apart(u, tile.threads) * 4, VECTOR_BYTES) * VECTOR_BYTES
         received = slices * u.groups * PARTIAL_BYTES if variant == "cluster" else 0
-        return RESERVED_BYTES + tile.threads * u.pieces * 4 + channels * CHANNEL_BYTES + received
+        return RESERVED_BYTES + reduced + channels * CHANNEL_BYTES + received
     a_slice = ceil_div(u.steps, slices)
     channels = nchw_channels(p, a_slice)
     if variant == "split" and channels * AFFINE_BYTES > TABLE_BYTES:

@@ -63,12 +63,13 @@ struct Arguments {
     Divisor by_slabs;         // unit -> sample, slab
     Divisor by_group_channels;
     int32_t pieces;           // NHWC: floats that a thread gives to a reduction: a vector's parts that share a group
+    int32_t group_pieces;     // NHWC: of a group in a row; of a row, where there is one group
+    int32_t apart;            // NHWC: floats from one of a row's pieces to the next, see units.h
     int32_t table_at;         // NHWC: where in shared memory the table of channels is, in bytes; see Bench
     int32_t origins_at;       // NHWC: the same of their origins
     int32_t received_at;      // the same of what the blocks of a cluster send: a part of each of their groups
     Divisor by_columns;
     Divisor by_rows;          // NHWC: rows that a block has threads for
-    Divisor by_group_pieces;  // NHWC: pieces of a group in a row; of a row, where there is one group
     Divisor by_column_slices;
 };
 

@@ -37,7 +37,7 @@ std::string wrong(const gn_problem &p) {
     if (product(elements, element_bytes(p.dtype), kTensorBytes) > kTensorBytes)
         return "x or y is larger than " + bytes_text(kTensorBytes);
     if (p.channels > kGrid || p.samples > kGrid) return "more than 2147483647 samples or channels";
-    if (elements > 0 && p.channels > 0 && units_of(p).count > kGrid)
+    if (elements > 0 && p.channels > 0 && units_of(p, slab_of(p)).count > kGrid)
         return "more than 2147483647 units for one launch: split the batch";
     return "";
 }

@@ -67,7 +67,8 @@ extern "C" int gn_enqueue(const gn_problem *problem, const gn_choice *choice, co
     if (p.samples == 0 || p.channels == 0 || p.positions == 0) return GN_OK;
     const std::string text = wrong(p, c, *buffers);
     if (!text.empty()) return tell(GN_BAD_POINTER, text, message, size);
-    if (c.blocks < 1 || c.slices < 1) return tell(GN_NOT_SUITED, "the choice was made for an empty problem", message, size);
+    if (c.blocks < 1 || c.slices < 1 || c.slab < 1)
+        return tell(GN_NOT_SUITED, "the choice was made for an empty problem", message, size);
 
     const Arguments arguments = arguments_of(p, c, *buffers);
     Grid grid{gn_variant_name(c.variant), c.blocks, c.threads, c.shared, 1, false, false};

@@ -8,7 +8,7 @@
 namespace gn {
 
 inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_buffers &b) {
-    const Units u = units_of(p);
+    const Units u = units_of(p, c.slab);
     const int size = element_bytes(p.dtype);
     const uint32_t lanes = static_cast<uint32_t>(kVectorBytes / size);
     const bool rows = p.layout == GN_NHWC;
@@ -49,7 +49,8 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.pieces = static_cast<int32_t>(u.pieces);
     a.step = c.threads / u.columns * a.pitch;
     a.output_step = c.threads / u.columns * a.output_pitch;
-    a.table_at = kReservedBytes + c.threads * a.pieces * 4;
+    a.apart = static_cast<int32_t>(apart(u, c.threads));
+    a.table_at = kReservedBytes + static_cast<int32_t>(reduced_bytes(u, c.threads));
     a.origins_at = a.table_at + a.columns * static_cast<int32_t>(lanes) * 8;
     a.received_at = rows ? a.origins_at + a.columns * static_cast<int32_t>(lanes) * 4
                          : kMbarrierAt - kClusterBlocks * kPartialBytes;
@@ -59,7 +60,7 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));
     a.by_rows = divisor_of(static_cast<uint32_t>(c.threads / u.columns));
     const int64_t row = u.columns * u.pieces, lanes_of_group = u.pieces * a.group_channels / lanes;
-    a.by_group_pieces = divisor_of(static_cast<uint32_t>(u.groups == 1 ? row : lanes_of_group));
+    a.group_pieces = static_cast<int32_t>(u.groups == 1 ? row : lanes_of_group);
     a.by_column_slices = divisor_of(static_cast<uint32_t>(u.column_slices));
     return a;
 }

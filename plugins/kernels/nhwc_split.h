@@ -5,10 +5,10 @@
 
 namespace gn {
 
-// Statistics of chunk `rank` of a unit: those of kSlabGroups groups at most, side by side.
-GN_DEVICE Partial *chunk_groups(const Arguments &a, uint32_t unit, uint32_t rank) {
+// Statistics of a group of a unit: those of all chunks side by side, as every block of the second kernel reads them.
+GN_DEVICE Partial *chunks_of(const Arguments &a, uint32_t unit, uint32_t group) {
     const int64_t groups = (a.slab + a.group_channels - 1) / a.group_channels;
-    return reinterpret_cast<Partial *>(a.partials) + (int64_t{unit} * a.slices + rank) * groups;
+    return reinterpret_cast<Partial *>(a.partials) + (unit * groups + group) * a.slices;
 }
 
 template <int dtype>
@@ -34,19 +34,22 @@ GN_DEVICE void nhwc_statistics(const Arguments &a) {
         });
     }
     each_group(p, [&](uint32_t group) {
-        if (thread() % 32 == 0) store_partial(chunk_groups(a, unit, rank) + group, bench::united()[group]);
+        if (thread() % 32 == 0) store_partial(chunks_of(a, unit, group) + rank, bench::united()[group]);
     });
     pad_sum<dtype>(a, p);
 }
 
-// The statistics of each group from its chunks', consecutive ones by each lane, so that the order of ranks is kept.
+// The statistics of each group from its chunks', every 32nd by each lane: a fixed order, and side by side.
+// They are of the launch before, so need no loads that see other blocks' stores: a block may have thousands to read.
 template <bool pivoted>
 GN_DEVICE void combine_groups(const Arguments &a, uint32_t unit) {
-    const uint32_t all = static_cast<uint32_t>(a.slices), share = (all + 31) / 32, begin = thread() % 32 * share;
     each_group(bench::patch(), [&](uint32_t group) {
+        const Bits128 *from = reinterpret_cast<const Bits128 *>(chunks_of(a, unit, group));
         Partial s{0, 0, 0, 0};
-        for (uint32_t i = begin; i < begin + share && i < all; ++i) {
-            s = combine(s, load_partial<pivoted>(chunk_groups(a, unit, i) + group));
+#pragma unroll 4
+        for (uint32_t i = thread() % 32; i < static_cast<uint32_t>(a.slices); i += 32) {
+            const Bits128 v = load_once(from + i);
+            s = combine(s, Partial{as_float(v.word[0]), as_float(v.word[1]), as_float(v.word[2]), as_float(v.word[3])});
         }
         s = combine_warp<pivoted>(s);
         if (thread() % 32 == 0) bench::united()[group] = s, bench::pivots()[group] = s.pivot;

@@ -1,4 +1,6 @@
 // gn_select: which variant runs a problem on a device, how, and why. Pure arithmetic; gn_deploy/plugin/select.py mirrors it.
+#include <vector>
+
 #include "message.h"
 #include "units.h"
 
@@ -19,6 +21,9 @@ constexpr int64_t kLaunchNs = 3500;    // the second kernel begins when the firs
 constexpr int64_t kCrowd = 4;          // blocks for each multiprocessor from which small ones are better
 constexpr int64_t kChunkBytes = 8192;  // of a chunk at least: a vector for each of kThreads
 constexpr int64_t kSliceBytes = 512;   // of a slice at least: a vector for each thread of a warp
+// Rows of 64 bytes take 1.6 times as long as whole lines on an H200, as if 40 more were moved: nothing else has been timed
+// of widths. Memory moves sectors of 32 bytes; rows that begin anywhere waste half of one.
+constexpr int64_t kRowBytes = 40, kSectorBytes = 32;
 
 // Blocks that share more, and all that comes later in the order of preference, must save a tenth: so coarse is the
 // estimate, and the simpler kernel waits for nobody.
@@ -33,15 +38,19 @@ struct Candidate {
 struct Question {
     gn_problem problem;
     gn_device device;
-    Units units;
+    Units units;    // of one width
     int64_t multiprocessors;
-    bool cached;  // x and y fit half of the second-level cache together
+    bool cached;    // x and y fit half of the second-level cache together
     int64_t bytes;  // of x
+    int64_t strain;  // bytes of whole lines that take as long as 1024 of a slice
 
     int64_t nanoseconds(int64_t time) const { return time * (cached ? kCachedRate : kMemoryRate); }
     // What the busiest multiprocessor does when `blocks` each do `work`.
     int64_t busiest(int64_t blocks, int64_t work) const { return ceil_div(blocks, multiprocessors) * work; }
     int64_t slice(int64_t steps) const { return steps * units.columns * kVectorBytes; }
+    int64_t work(int64_t steps) const { return slice(steps) * strain / 1024; }
+    // Of what a block tells the others, it reads everybody's.
+    int64_t told(int64_t slices) const { return slices * units.groups * kPartialBytes; }
 };
 
 Candidate refused(const std::string &reason) { return Candidate{{}, 0, reason}; }
@@ -67,7 +76,7 @@ Candidate warp(const Question &q) {
         if (u.steps > 32 * vectors) continue;
         const int64_t warps = std::min<int64_t>(kWarps, ceil_div(u.count, q.multiprocessors));
         const Tile tile{vectors, static_cast<int>(32 * warps)};
-        Candidate c = candidate(q, GN_WARP, tile, 1, ceil_div(u.count, warps), q.busiest(u.count, q.slice(u.steps)));
+        Candidate c = candidate(q, GN_WARP, tile, 1, ceil_div(u.count, warps), q.busiest(u.count, q.work(u.steps)));
         if (!c.cost) return c;
         c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + ", " + number(warps) + " to a block";
         return c;
@@ -85,7 +94,7 @@ Candidate block(const Question &q) {
         const int64_t most = steps_of_block(u, kVectors[std::size(kVectors) - 1]);
         return refused(a_unit(q) + " does not fit " + bytes_text(q.slice(most)));
     }
-    const int64_t cost = q.busiest(u.count, q.slice(u.steps)) + q.nanoseconds(kBlockNs);
+    const int64_t cost = q.busiest(u.count, q.work(u.steps)) + q.nanoseconds(kBlockNs);
     Candidate c = candidate(q, GN_BLOCK, tile, 1, u.count, cost);
     if (!c.cost) return c;
     c.reason = number(u.count) + " units of " + bytes_text(u.bytes) + " for " + number(q.multiprocessors) + " multiprocessors";
@@ -104,7 +113,7 @@ Candidate cluster(const Question &q) {
         fits = true;
         if (size < 2 || (rows - 1) * steps >= u.steps) continue;  // a block would have nothing
         if (u.count > kGrid / size) return refused("more blocks than a grid has");
-        const int64_t cost = q.busiest(u.count * size, q.slice(steps)) + q.nanoseconds(kClusterNs * size * size);
+        const int64_t cost = q.busiest(u.count * size, q.work(steps)) + q.nanoseconds(kClusterNs * size * size);
         if (!clearly_less(cost, best.cost)) continue;
         Candidate found = candidate(q, GN_CLUSTER, tile, size, u.count * size, cost);
         if (found.cost || !best.cost) best = found;
@@ -136,7 +145,7 @@ void team(const Question &q, int64_t threads, Candidate &best) {
         const int64_t size = ceil_div(u.steps, steps) * u.column_slices, rounds = ceil_div(u.count, teams);
         if (size < 2 || ceil_div(u.count, rounds) < teams) continue;  // as many rounds with fewer teams
         const int64_t waits = q.nanoseconds(teams == 1 ? kAloneNs : kTeamNs) * rounds;
-        const int64_t cost = rounds * q.busiest(teams * size, q.slice(steps) + size * kPartialBytes) + waits;
+        const int64_t cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + waits;
         if (best.cost && best.cost <= cost) continue;
         const Candidate found = candidate(q, GN_TEAM, tile_of(u, steps, threads), size, teams * size, cost);
         if (!found.cost) {
@@ -174,14 +183,15 @@ Candidate split(const Question &q) {
     const int64_t most = std::max<int64_t>(1, std::min(kChunks / u.column_slices, kGrid / wide));
     const int64_t threads = q.problem.layout == GN_NCHW ? nchw_split_threads(q.problem) : kThreads;
     const int64_t tile = threads / u.columns * kSplitVectors, least = ceil_div(kChunkBytes, kVectorBytes * u.columns);
-    const int64_t wanted = std::max<int64_t>(1, 2 * all_resident(q) / wide);  // every block reads all chunks' parts: few
+    // Every block reads all chunks' parts, of several groups even: few.
+    const int64_t wanted = std::max<int64_t>(1, (u.groups == 1 ? 2 : 1) * all_resident(q) / wide);
     const int64_t steps = std::max(least, ceil_div(u.steps, std::min(most, wanted)));
     const int64_t slices = ceil_div(u.steps, steps) * u.column_slices, blocks = u.count * slices;
     const int64_t rows = ceil_div(std::min(std::min(steps, tile), u.steps), kSplitVectors);
 
     // x is read twice: half as much again, and a third more for what the second pass, beginning at the end, does not find
     // in two thirds of the second-level cache (y needs the rest).
-    const int64_t once = q.busiest(blocks, q.slice(std::min(steps, u.steps)) + slices * kPartialBytes);
+    const int64_t once = q.busiest(blocks, q.work(std::min(steps, u.steps)) + q.told(slices));
     const int64_t missing = std::max<int64_t>(0, q.bytes - q.device.l2 / 3 * 2) / (q.bytes / 1024 + 1);
     const int64_t again = once / 2 + once / 1024 * missing / 3;
     const int64_t cost = once + again + q.nanoseconds(kLaunchNs);
@@ -191,11 +201,35 @@ Candidate split(const Question &q) {
     return c;
 }
 
-Question question(const gn_problem &p, const gn_device &device) {
-    Question q{p, device, units_of(p), std::max(1, device.multiprocessors), false, 0};
-    q.bytes = p.samples * p.positions * (p.layout == GN_NHWC ? p.pitch : p.channels) * element_bytes(p.dtype);
+Question question(const gn_problem &p, const gn_device &device, int64_t slab) {
+    Question q{p, device, units_of(p, slab), std::max(1, device.multiprocessors), false, 0, 1024};
+    const int64_t size = element_bytes(p.dtype), width = q.units.columns * kVectorBytes;
+    q.bytes = p.samples * p.positions * (p.layout == GN_NHWC ? p.pitch : p.channels) * size;
     q.cached = q.bytes <= device.l2 / 4;
+    const bool whole = q.units.slabs == 1 && q.units.column_slices == 1;  // one row begins where the other ends
+    const bool aligned = slab * size % kSectorBytes == 0 && p.pitch * size % kSectorBytes == 0;
+    if (p.layout == GN_NHWC && !whole) q.strain += 1024 * (kRowBytes + (aligned ? 0 : kSectorBytes / 2)) / width;
     return q;
+}
+
+// One for each width of the slabs, the narrowest first.
+std::vector<Question> questions(const gn_problem &p, const gn_device &device) {
+    std::vector<Question> all;
+    for (int64_t slab = slab_of(p); slab > 0; slab = wider(p, slab)) all.push_back(question(p, device, slab));
+    return all;
+}
+
+// The cheapest width; for a block the narrowest of those that do as well, as it makes most units.
+Candidate best_width(const std::vector<Question> &widths, Candidate (*variant)(const Question &)) {
+    Candidate best = variant(widths[0]);
+    for (size_t i = 1; i < widths.size(); ++i) {
+        const Candidate c = variant(widths[i]);
+        const bool less = variant == block ? clearly_less(c.cost, best.cost) : c.cost < best.cost;
+        if (c.cost && (!best.cost || less)) best = c;
+    }
+    if (best.cost && widths[0].problem.layout == GN_NHWC)
+        best.reason += ", rows of " + number(best.choice.slab * element_bytes(widths[0].problem.dtype)) + " bytes";
+    return best;
 }
 
 bool empty(const gn_problem &p) { return p.samples == 0 || p.channels == 0 || p.positions == 0; }
@@ -205,12 +239,14 @@ bool empty(const gn_problem &p) { return p.samples == 0 || p.channels == 0 || p.
 extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int64_t *workspace, int32_t *counters) {
     *workspace = 0, *counters = 0;
     if (gn_check(largest, nullptr, 0) != GN_OK || empty(*largest)) return;
-    const Question q = question(*largest, *device);
-    const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
-    const int64_t small = q.units.columns <= kThreads / 2 ? all_resident(q, kThreads / 2) : all, most = std::max(all, small);
-    const int64_t chunks = 2 * all + wide;  // see `split`
-    *workspace = std::max(chunks, 2 * most) * q.units.groups * kPartialBytes;
-    *counters = static_cast<int32_t>(std::max<int64_t>(1, most / 2) * kCounterStride);  // teams are of two or more
+    for (const Question &q : questions(*largest, *device)) {
+        const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
+        const int64_t small = q.units.columns <= kThreads / 2 ? all_resident(q, kThreads / 2) : all;
+        const int64_t most = std::max(all, small), chunks = 2 * all + wide;  // see `split`
+        const int64_t teams = std::max<int64_t>(1, most / 2);                // of two or more
+        *workspace = std::max(*workspace, std::max(chunks, 2 * most) * q.units.groups * kPartialBytes);
+        *counters = std::max(*counters, static_cast<int32_t>(teams * kCounterStride));
+    }
 }
 
 extern "C" int gn_select(const gn_problem *problem, const gn_device *device, int variant, gn_choice *choice, char *message,
@@ -224,8 +260,10 @@ extern "C" int gn_select(const gn_problem *problem, const gn_device *device, int
         choice->variant = variant < 0 ? static_cast<int>(GN_SPLIT) : variant;
         return tell(GN_OK, "nothing to compute", message, size);
     }
-    const Question q = question(p, *device);
-    const Candidate all[GN_VARIANTS] = {warp(q), block(q), cluster(q), team(q), split(q)};
+    const std::vector<Question> widths = questions(p, *device);
+    Candidate (*const variants[GN_VARIANTS])(const Question &) = {warp, block, cluster, team, split};
+    Candidate all[GN_VARIANTS];
+    for (int i = 0; i < GN_VARIANTS; ++i) all[i] = best_width(widths, variants[i]);
 
     int best = variant;
     if (variant < 0)

@@ -34,8 +34,8 @@ struct Units {
     int64_t pieces;          // floats that a thread gives to a reduction over its block
 };
 
-// Channels of a slab: whole groups, whole vectors, kSlabBytes wide; all of C where that is less. One group where that
-// would be wider than a block.
+// Channels of the narrowest slab: whole groups, whole vectors, kSlabBytes wide; all of C where that is less. One group
+// where that would be wider than a block.
 inline int64_t slab_of(const gn_problem &p) {
     const int64_t lanes = kVectorBytes / element_bytes(p.dtype), group = p.channels / p.groups;
     const int64_t whole = std::lcm(group, lanes);
@@ -44,8 +44,16 @@ inline int64_t slab_of(const gn_problem &p) {
     return group;
 }
 
-// A problem that gn_check has accepted and that is not empty.
-inline Units units_of(const gn_problem &p) {
+// Channels of the next wider slab: twice as many, or all of C; 0 where a block has no room for them.
+inline int64_t wider(const gn_problem &p, int64_t slab) {
+    const int64_t lanes = kVectorBytes / element_bytes(p.dtype), group = p.channels / p.groups;
+    const int64_t next = std::min(2 * slab, p.channels);
+    if (p.layout == GN_NCHW || next == slab || slab % lanes != 0) return 0;
+    return ceil_div(next, group) <= kSlabGroups && next <= kColumns * lanes ? next : 0;
+}
+
+// A problem that gn_check has accepted and that is not empty, in slabs of slab_of or wider; NCHW has no slabs.
+inline Units units_of(const gn_problem &p, int64_t slab) {
     const int64_t size = element_bytes(p.dtype), lanes = kVectorBytes / size, group = p.channels / p.groups;
     Units u{};
     if (p.layout == GN_NCHW) {
@@ -55,7 +63,7 @@ inline Units units_of(const gn_problem &p) {
         u.columns = u.column_slices = u.pieces = 1;
         u.bytes = elements * size;
     } else {
-        u.slab = slab_of(p), u.slabs = ceil_div(p.channels, u.slab), u.groups = ceil_div(u.slab, group);
+        u.slab = slab, u.slabs = ceil_div(p.channels, u.slab), u.groups = ceil_div(u.slab, group);
         u.steps = p.positions;
         // A slab that is no whole number of vectors and not all of C begins anywhere in its first one.
         const bool inside = u.slab % lanes != 0 && u.slabs > 1;
@@ -96,12 +104,23 @@ inline Tile small_tile_of(const Units &u, int64_t steps) {
 // Steps that fit a block of kThreads whose threads hold `vectors`.
 inline int64_t steps_of_block(const Units &u, int vectors) { return kThreads / u.columns * vectors; }
 
+// Floats from one of a row's pieces to the next: one for each row that a block of `threads` has, and so many more that
+// the threads of a warp write to different banks. Of one or two wide rows there are too many pieces to give room away.
+inline int64_t apart(const Units &u, int64_t threads) {
+    const int64_t rows = threads / u.columns, together = ceil_div(32, u.columns);
+    return rows <= 2 && together == 1 ? rows : together * (ceil_div(rows, together) | 1);
+}
+
+inline int64_t reduced_bytes(const Units &u, int64_t threads) {
+    return ceil_div(u.columns * u.pieces * apart(u, threads) * 4, kVectorBytes) * kVectorBytes;
+}
+
 // Dynamic shared memory of a block: tables of the channels it sees, and what its threads reduce.
 inline int64_t shared_bytes(const gn_problem &p, const Units &u, int variant, Tile tile, int64_t slices) {
     if (p.layout == GN_NCHW) return nchw_table(p, variant, tile.vectors, tile.threads, slices).shared;
+    const int64_t table = u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes;
     const int64_t received = variant == GN_CLUSTER ? slices * u.groups * kPartialBytes : 0;
-    return kReservedBytes + tile.threads * u.pieces * 4 + u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes +
-           received;
+    return kReservedBytes + reduced_bytes(u, tile.threads) + table + received;
 }
 
 // Blocks that are resident on one multiprocessor at a time.

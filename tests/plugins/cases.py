@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gn_deploy.decision import Rejected
-from gn_deploy.plugin.binding import CChoice, Library
+from gn_deploy.plugin.binding import CChoice, Library, Selected, struct
+from gn_deploy.plugin.problem import Device, Problem
+from gn_deploy.plugin.select import select
 from gn_deploy.spec import Activation, GroupNormSpec
 from scripts.gpu import inputs
 from scripts.gpu.inputs import Inputs
@@ -69,6 +71,8 @@ class Case:
     device: str = "hopper"
     variant: str = ""
     """Empty: the one that is selected."""
+    slab: int = 0
+    """Channels last: of a unit, one of ``slabs_of``. 0: as many as are selected."""
 
     def __str__(self) -> str:
         shape = f"{self.samples}x{self.groups}x{self.group_channels}x{self.positions}"
@@ -113,7 +117,7 @@ class Case:
 def draw(case: Case) -> Inputs:
     """x and residual (N, C, P) whatever the layout; the same for the same case."""
     return inputs.draw(
-        np.random.default_rng(zlib.crc32(str(replace(case, variant="", device="hopper")).encode())),
+        np.random.default_rng(zlib.crc32(str(replace(case, variant="", device="hopper", slab=0)).encode())),
         (case.samples, case.channels, case.positions),
         case.groups,
         data=case.data,
@@ -143,6 +147,17 @@ def emulator() -> tuple[Library, Machine]:
     return Library(library()), Machine(library())
 
 
+def chosen(kernels: Library, case: Case) -> Selected | Rejected:
+    """The kernels' choice; among those of one width, which they are not asked for, Python's, which is the same."""
+    if not case.slab:
+        return kernels.select(case.problem, DEVICES[case.device], case.variant or None)
+    here = Device(**DEVICES[case.device])
+    selection = select(Problem(**case.problem), here, case.variant or None, (case.slab,))
+    if isinstance(selection, Rejected):
+        return selection
+    return Selected(struct(CChoice, selection.choice), selection.reason)
+
+
 def run(
     case: Case,
     given: Inputs,
@@ -158,7 +173,7 @@ def run(
     sources.
     """
     kernels, gpu = on or emulator()
-    selected = kernels.select(case.problem, DEVICES[case.device], case.variant or None)
+    selected = chosen(kernels, case)
     if isinstance(selected, Rejected):
         return selected
     choice = selected.choice

@@ -1,7 +1,10 @@
 """Cases at random, small enough to be emulated in a hundredth of a second or two."""
 
 import random
+from dataclasses import replace
 
+from gn_deploy.plugin.problem import Problem
+from gn_deploy.plugin.units import slabs_of
 from tests.plugins.cases import Case
 
 # (samples, groups, channels of a group, positions), by what they stress.
@@ -65,4 +68,9 @@ def drawn(rng: random.Random, **given: object) -> Case:
         "device": choose("device", ("hopper", "ampere", "turing", "blackwell", "many")),
         "variant": choose("variant", VARIANTS),
     }
-    return Case(*shape, **(fields | {name: value for name, value in given.items() if name not in _SIZES}))  # type: ignore[arg-type]
+    case = Case(*shape, **(fields | {name: value for name, value in given.items() if name not in _SIZES}))  # type: ignore[arg-type]
+    wide = rng.random()
+    if layout == "nchw" or wide < 0.5:
+        return case
+    slabs = slabs_of(Problem(**case.problem))
+    return replace(case, slab=slabs[int(wide * 2 * len(slabs)) - len(slabs)])

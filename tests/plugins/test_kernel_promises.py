@@ -24,10 +24,15 @@ EXCHANGING = [
     Case(2, 2, 8, 1030, dtype="float32", variant="team", device="many"),
     Case(2, 1, 8, 3000, variant="split"),
     Case(3, 4, 10, 77, "nhwc", variant="block"),
-    Case(2, 4, 10, 400, "nhwc", dtype="float32", variant="cluster"),
-    Case(3, 40, 3, 100, "nhwc", dtype="bfloat16", variant="team", device="blackwell"),
+    Case(2, 4, 10, 400, "nhwc", dtype="float32", variant="cluster", slab=20),
+    Case(3, 40, 3, 100, "nhwc", dtype="bfloat16", variant="team", device="blackwell", slab=48),
     Case(2, 4, 10, 400, "nhwc", variant="team", device="many"),
     Case(2, 2, 20, 700, "nhwc", variant="split"),
+    # ... and of rows that are wider than they need to be, up to the most groups that a slab may have
+    Case(2, 16, 4, 33, "nhwc", variant="block", slab=64),
+    Case(2, 32, 2, 100, "nhwc", dtype="float32", variant="cluster", slab=64),
+    Case(2, 64, 3, 60, "nhwc", dtype="bfloat16", variant="team", device="blackwell", slab=96),
+    Case(2, 32, 8, 100, "nhwc", variant="split", slab=256),
 ]
 
 

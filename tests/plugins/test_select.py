@@ -64,7 +64,7 @@ def holds(p: Problem, d: Device, selection: python.Selection) -> None:
     if 0 in (p.samples, p.channels, p.positions):
         assert asdict(c) == asdict(python.Choice(c.variant))
         return
-    u = units_of(p)
+    u = units_of(p, c.slab)
     assert u.count * u.slab >= p.samples * p.channels > (u.count - p.samples) * u.slab  # all channels are in some slab
     assert u.slab % (p.channels // p.groups) == 0
     assert 0 < c.threads <= THREADS

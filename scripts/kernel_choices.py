@@ -2,8 +2,8 @@
 
     python scripts/kernel_choices.py > tests/plugins/kernel_choices.md
 
-A cell is the variant, blocks that share a unit, 16-byte vectors that a thread holds, and where x is channels last the bytes
-of a unit's rows, as gn_select decides them.
+A cell is the variant, blocks that share a unit, 16-byte vectors that a thread holds, and where x is channels last the
+bytes of a unit's rows, as gn_select decides them.
 """
 
 from collections.abc import Iterator

@@ -66,7 +66,7 @@ class Tile:
 
 
 def slab_of(p: Problem) -> int:
-    """The narrowest: whole groups and vectors, 64 bytes; all of C where that is less; one group where that is too wide."""
+    """The narrowest: whole groups and vectors, 64 bytes; all of C where that is less; a group where that is too wide."""
     size = ELEMENT_BYTES[p.dtype]
     lanes, group = VECTOR_BYTES // size, p.channels // p.groups
     whole = math.lcm(group, lanes)
@@ -75,7 +75,7 @@ def slab_of(p: Problem) -> int:
 
 
 def slabs_of(p: Problem) -> list[int]:
-    """All that may be chosen: ``slab_of``, twice as many channels, and so on, up to all of C or what a block has room for.
+    """All that may be chosen: ``slab_of``, twice as many channels, ... up to all of C or what a block has room for.
 
     Of NCHW, which has no slabs, one number that means nothing.
     """

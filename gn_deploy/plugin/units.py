@@ -66,7 +66,7 @@ class Tile:
 
 
 def slab_of(p: Problem) -> int:
-    """The narrowest: whole groups and vectors, 64 bytes; all of C where that is less; a group where that is too wide."""
+    """The narrowest: whole groups and vectors, 64 bytes; all of C where that is less; a group if that is too wide."""
     size = ELEMENT_BYTES[p.dtype]
     lanes, group = VECTOR_BYTES // size, p.channels // p.groups
     whole = math.lcm(group, lanes)

@@ -26,8 +26,8 @@ typedef enum {
     GN_VARIANTS
 } gn_variant;
 // A unit is what shares statistics: NCHW one group of one sample; NHWC a slab, which is whole groups of one sample: as
-// many as make its rows a multiple of 16 bytes and at least 64 bytes wide, where C allows, or two, four, eight ... times
-// as many, up to all of C: part of the choice, as wide rows are read faster and narrow ones make more units.
+// many as make its rows a multiple of 16 bytes and at least 64 bytes wide, where C allows, or two, four, ... times as
+// many, up to all of C: part of the choice, as wide rows are read faster and narrow ones make more units.
 
 typedef enum {
     GN_OK = 0,

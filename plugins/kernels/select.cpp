@@ -21,8 +21,8 @@ constexpr int64_t kLaunchNs = 3500;    // the second kernel begins when the firs
 constexpr int64_t kCrowd = 4;          // blocks for each multiprocessor from which small ones are better
 constexpr int64_t kChunkBytes = 8192;  // of a chunk at least: a vector for each of kThreads
 constexpr int64_t kSliceBytes = 512;   // of a slice at least: a vector for each thread of a warp
-// Rows of 64 bytes take 1.6 times as long as whole lines on an H200, as if 40 more were moved: nothing else has been timed
-// of widths. Memory moves sectors of 32 bytes; rows that begin anywhere waste half of one.
+// Rows of 64 bytes take 1.6 times as long as whole lines on an H200, as if 40 more were moved: nothing else was timed of
+// widths. Memory moves sectors of 32 bytes; rows that begin anywhere waste half of one.
 constexpr int64_t kRowBytes = 40, kSectorBytes = 32;
 
 // Blocks that share more, and all that comes later in the order of preference, must save a tenth: so coarse is the

@@ -23,36 +23,35 @@ constexpr float kLargestParameter = 1e30f;
 template <int dtype>
 constexpr float kFarthestMean = Number<dtype>::kPivoted ? 16.0f : 512.0f;
 
-template <int dtype>
-GN_DEVICE float load_parameter(const void *parameters, int64_t i, bool f32) {
-    if (dtype == GN_F32 || f32) return load(static_cast<const float *>(parameters) + i);
-    using Stored = typename Number<dtype>::Stored;
-    return Number<dtype>::widen(load(static_cast<const Stored *>(parameters) + i));
-}
-
-// Channel `channel` of sample `sample`.
+// Channel `channel` of sample `sample`, of parameters that are stored as `dtype`. All of memory that is needed is asked
+// for before any of it is used: one after the other, each would be waited for.
 template <int dtype>
 GN_DEVICE Affine affine_of(const Arguments &a, int64_t sample, int32_t channel) {
-    const bool f32 = a.parameter_f32;
-    Affine affine{1.0f, 0.0f};
-    if (a.scale) affine.gain = load_parameter<dtype>(a.scale, channel, f32);
-    if (a.bias) affine.offset = load_parameter<dtype>(a.bias, channel, f32);
-    if (a.modulation_scale) {
-        const float more = 1.0f + load_parameter<dtype>(a.modulation_scale, sample * a.channels + channel, f32);
-        affine.gain *= more;
-        affine.offset *= more;
+    using Stored = typename Number<dtype>::Stored;
+    const Stored one = Number<dtype>::narrow(1.0f);
+    const auto at = [](const void *parameters, int64_t i, Stored absent) -> uint32_t {
+        return parameters ? load(static_cast<const Stored *>(parameters) + i) : absent;
+    };
+    const auto value = [](uint32_t bits) { return Number<dtype>::widen(static_cast<Stored>(bits)); };
+    uint32_t scale = at(a.scale, channel, one), bias = at(a.bias, channel, 0), more = 0, shift = 0;
+    const bool modulated = a.modulation_scale || a.modulation_shift;
+    if (modulated) {
+        const int64_t i = sample * a.channels + channel;
+        more = at(a.modulation_scale, i, 0), shift = at(a.modulation_shift, i, 0);
     }
-    if (a.modulation_shift) {
-        affine.offset += load_parameter<dtype>(a.modulation_shift, sample * a.channels + channel, f32);
+    forget(scale), forget(bias), forget(more), forget(shift);
+    Affine affine{value(scale), value(bias)};
+    if (modulated) {
+        const float gain = 1.0f + value(more);
+        affine.gain *= gain;
+        affine.offset = affine.offset * gain + value(shift);
     }
     return affine;
 }
 
-// Fills a table in shared memory with `count` channels from `first` on, by `many` threads of which this is number
-// `mine`. Returns whether a parameter is so large that it needs care.
 template <int dtype>
-GN_DEVICE bool fill(Affine *table, const Arguments &a, int64_t sample, int32_t first, int32_t count, uint32_t mine,
-                    uint32_t many) {
+GN_DEVICE bool fill_from(Affine *table, const Arguments &a, int64_t sample, int32_t first, int32_t count, uint32_t mine,
+                         uint32_t many) {
     bool large = false;
 #pragma unroll 1
     for (int32_t c = static_cast<int32_t>(mine); c < count; c += static_cast<int32_t>(many)) {
@@ -61,6 +60,15 @@ GN_DEVICE bool fill(Affine *table, const Arguments &a, int64_t sample, int32_t f
         table[c] = affine;
     }
     return large;
+}
+
+// Fills a table in shared memory with `count` channels from `first` on, by `many` threads of which this is number
+// `mine`. Returns whether a parameter is so large that it needs care.
+template <int dtype>
+GN_DEVICE bool fill(Affine *table, const Arguments &a, int64_t sample, int32_t first, int32_t count, uint32_t mine,
+                    uint32_t many) {
+    if (dtype == GN_F32 || a.parameter_f32) return fill_from<GN_F32>(table, a, sample, first, count, mine, many);
+    return fill_from<dtype>(table, a, sample, first, count, mine, many);
 }
 
 // `mean` is above the pivot, as d is.

@@ -42,15 +42,38 @@ GN_DEVICE Partial combine_warp(Partial p) {
     return p;
 }
 
+// The same for parts without pivots and of as many elements each, in all lanes: where shares are halves, both sides of a
+// pair compute the same bits, and no numbers of elements, reciprocals or selects are needed: half of what combine_warp
+// costs. Of means the sum is kept: what two sums of 2^k means are apart, squared, counts n / 2^(k + 1).
+GN_DEVICE Partial combine_equals(const Partial &p, uint32_t lanes) {
+    float sum = p.mean, m2 = p.m2, weight = 0.5f * p.n, one = 1.0f;
+#pragma unroll
+    for (int mask = 1; mask < 32; mask <<= 1) {
+        if (mask >= static_cast<int>(lanes)) break;
+        const float other = shuffle_xor(sum, mask), apart = other - sum;
+        m2 = multiply_add(apart * apart, weight, m2 + shuffle_xor(m2, mask));
+        sum += other;
+        weight *= 0.5f, one *= 0.5f;
+    }
+    return Partial{0, sum * one, m2, p.n * static_cast<float>(lanes)};
+}
 // All threads get the parts of all threads of the block, warps in order; `slots` is shared memory for 16 warps, written
 // before the one barrier and read after it. Returns whether any thread came with `flag`.
 template <bool pivoted>
 GN_DEVICE bool combine_block(Partial &p, bool flag, Partial *slots) {
-    const uint32_t lane = thread() % 32;
-    p = combine_warp<pivoted>(p);
+    const uint32_t lane = thread() % 32, warps = threads() / 32;
+    const bool equal = !pivoted && !warp_any(p.n != shuffle(p.n, 0));
+    p = equal ? combine_equals(p, 32) : combine_warp<pivoted>(p);
     if (lane == 0) slots[thread() / 32] = p;
     const bool any = barrier_any(flag);
-    p = lane < threads() / 32 ? slots[lane] : Partial{0, 0, 0, 0};
+    if (!pivoted && (warps & (warps - 1)) == 0) {
+        p = slots[lane & (warps - 1)];
+        if (!warp_any(p.n != slots[0].n)) {
+            p = combine_equals(p, warps);
+            return any;
+        }
+    }
+    p = lane < warps ? slots[lane] : Partial{0, 0, 0, 0};
     p = broadcast<pivoted>(combine_warp<pivoted, 16>(p));
     return any;
 }

@@ -95,8 +95,10 @@ def _judged(job: Job, path: Path, data: Path | None, limits: "Limits") -> "tuple
 
 def _known(job: Job, specs: Any) -> dict[str, int]:
     """The sizes that this model has names for: a matrix holds models of all kinds."""
-    names = {dim for spec in specs for dim in spec.shape if isinstance(dim, str)}
-    return {name: size for name, size in job.dims.items() if name in names}
+    from gn_deploy.parity.cases import named
+    from gn_deploy.parity.sizes import free_dims
+
+    return {name: size for name, size in job.dims.items() if name in free_dims(named(specs))}
 
 
 def _same_versions(job: Job) -> None:

@@ -111,7 +111,7 @@ def make_plan(
     command: str = "",
 ) -> Plan:
     """Everything is looked at once, so that a mistake is told before the work: InputError for files that are no
-    models, targets, runtimes and families that do not exist.
+    models, targets, runtimes and families that do not exist, a size in ``dims`` that no model has a name for.
 
     Without ``runtimes`` each target is run by its own; with them every target is run on each. Without ``families``
     and ``data`` the cases are CASES.
@@ -120,8 +120,10 @@ def make_plan(
         raise InputError("no model was given", "for example gn-deploy matrix models/*.onnx --target ort-cpu")
     if not targets:
         raise InputError("no target was given", "for example --target ort-cpu --target openvino")
+    files = tuple(Named(str(path), model_digest(Path(path))) for path in _once("model", map(str, models)))
+    _find_dims(files, dims or {})
     return Plan(
-        tuple(Named(str(path), model_digest(Path(path))) for path in _once("model", map(str, models))),
+        files,
         tuple(_columns(_once("target", targets), runtimes)),
         (*_families(families or (() if data else CASES)), *(Named(str(p), data_digest(Path(p))) for p in data)),
         dict(dims or {}),
@@ -140,6 +142,20 @@ def model_digest(path: Path) -> str:
         raise InputError(f"'{path}' is a recipe, a matrix is made of ONNX files", f"first: gn-deploy export {path}")
     tensors = [slot.get() for slot in slots(load(path))]
     return _digest([path, *sorted({Path(t.path) for t in tensors if isinstance(t, ir.ExternalTensor)})])
+
+
+def _find_dims(models: Sequence[Named], dims: Mapping[str, int]) -> None:
+    """One model with an input's dim of the name is enough: a matrix holds models of all kinds."""
+    from gn_deploy.graph.io import load
+    from gn_deploy.parity.cases import input_specs, named
+    from gn_deploy.parity.sizes import free_dims
+
+    if not dims:
+        return
+    known = {dim for model in models for dim in free_dims(named(input_specs(load(Path(model.name)))))}
+    if unknown := sorted(dims.keys() - known):
+        told = f"dynamic dims: {', '.join(sorted(known)) or '-'}"
+        raise InputError(f"no model has an input with a dim named '{unknown[0]}'", told)
 
 
 def data_digest(path: Path) -> str:

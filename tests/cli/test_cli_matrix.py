@@ -66,6 +66,8 @@ def test_a_matrix_and_its_reports(here: Cli, saved: Saved, tmp_path: Path) -> No
         (("m.onnx", "-t", "onnx", "-o", "m", "--jobs", "0"), 2, "0 jobs at once"),
         (("m.onnx", "-t", "onnx", "-o", "m.onnx"), 2, "is a file"),
         (("m.onnx", "-t", "onnx", "-o", "m", "--dim", "batch=x"), 2, "--dim batch=x is not NAME=SIZE"),
+        (("m.onnx", "-t", "onnx", "-o", "m", "--dim", "foo=3"), 2, "no model has an input with a dim named 'foo'"),
+        (("m.onnx", "-t", "onnx", "-o", "m", "--dim", "foo=3"), 2, "dynamic dims: batch"),
         (("--resume", "m", "-t", "onnx"), 2, "--resume goes on with what was asked for then"),
         (("--resume", "m"), 2, "holds no plan.json"),
         (("-t", "onnx", "-o", "m"), 2, "no model was given"),

@@ -11,12 +11,14 @@ import pytest
 from onnx import numpy_helper
 
 from gn_deploy.errors import InputError
+from gn_deploy.graph.io import load
 from gn_deploy.matrix import local
 from gn_deploy.matrix.files import write
-from gn_deploy.matrix.job import failed, run_job
+from gn_deploy.matrix.job import _known, failed, run_job
 from gn_deploy.matrix.plan import Column, Named, Plan, changed, data_digest, make_plan, model_digest
 from gn_deploy.matrix.report import MatrixReport
 from gn_deploy.matrix.run import resume, run
+from gn_deploy.parity.cases import input_specs, model_cases
 from gn_deploy.parity.status import Status
 from gn_deploy.runtimes.isolated import Limits
 from tests.cli.conftest import model
@@ -60,7 +62,7 @@ def test_models_are_lowered_run_and_judged(typed: Path) -> None:
 
 def test_data_of_your_own_is_a_case(typed: Path) -> None:
     np.savez("mine.npz", x=np.ones((3, 4, 4, 4), np.float32))
-    asked = make_plan(["a.onnx"], ["onnx"], data=["mine.npz"], dims={"batch": 3, "elsewhere": 5})
+    asked = make_plan(["a.onnx"], ["onnx"], data=["mine.npz"], dims={"batch": 3})
     assert asked.cases == (Named("mine.npz", data_digest(Path("mine.npz"))),)
     [job] = run(asked, Path("m")).jobs
     assert job.status is Status.PASS
@@ -71,6 +73,23 @@ def test_data_of_your_own_is_a_case(typed: Path) -> None:
     [job] = run(make_plan(["a.onnx"], ["onnx"], data=["mine.npz"]), Path("m")).jobs
     assert (job.status, job.exit_code) == (Status.NOTRUN, 2)
     assert "has shape (3, 5, 4, 4)" in job.reason
+
+
+def test_a_size_is_for_the_models_that_have_a_name_for_it(typed: Path) -> None:
+    other = onnx.load("a.onnx")
+    sizes = other.graph.input[0].type.tensor_type.shape.dim
+    sizes[0].ClearField("dim_param")
+    sizes[2].dim_param = "height"
+    onnx.save(other, "other.onnx")
+    asked = make_plan(
+        ["a.onnx", "other.onnx"], ["onnx"], families=["normal"], dims={"batch": 3, "height": 7, "x[0]": 5}
+    )
+    drawn = []
+    for job in asked.jobs:
+        specs = input_specs(load(Path(job.model.name)))
+        (case,) = model_cases(specs, ["normal"], _known(job, specs))
+        drawn.append(case.feeds["x"].shape)
+    assert drawn == [(3, 4, 4, 4), (5, 4, 7, 4)]
 
 
 def test_a_digest_is_of_everything_a_model_consists_of(typed: Path) -> None:
@@ -99,6 +118,7 @@ def test_mistakes_are_told_before_the_work(typed: Path) -> None:
         (["a.onnx"], ["onnx"], {"runtimes": ["torch"]}, "runs modules"),
         (["a.onnx"], ["onnx"], {"families": ["normall"]}, "unknown family of inputs 'normall'"),
         (["a.onnx"], ["onnx"], {"data": ["nowhere"]}, "no such file: nowhere"),
+        (["a.onnx"], ["onnx"], {"dims": {"batch": 3, "foo": 3}}, "no model .* 'foo' .dynamic dims: batch"),
     ):
         with pytest.raises(InputError, match=told):
             make_plan(models, targets, **options)  # type: ignore[arg-type]

@@ -23,7 +23,8 @@ def lower(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="OUT", help="Where to write the result.")],
     no_verify: NoVerify = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Write OUT even when there is no GroupNorm to rewrite.")
+        bool,
+        typer.Option("--force", help="Write OUT even when no GroupNorm is there, or none can be written as +FORM."),
     ] = False,
     json: Json = False,
 ) -> Answer:
@@ -44,6 +45,12 @@ def lower(
             raise InputError(
                 f"'{model}' has no GroupNorm: nothing was written",
                 f"gn-deploy inspect {model} --why shows what came close; --force writes a copy all the same",
+            )
+        refused = [d.decision.reason.removeprefix(f"left as {d.form}: ") for d in lowered.decisions if not d.decision]
+        if wanted.form and len(refused) == len(lowered.decisions) and not force:
+            raise InputError(
+                f"of {plural(len(refused), 'GroupNorm')} in '{model}' none can be written for {wanted}: {refused[0]}",
+                "nothing was written; leave out +FORM for what the target runs best, --force writes it as it is",
             )
         save(lowered.model, out)
     rewritten = sum(bool(d.decision) and d.wrote is not None for d in lowered.decisions)

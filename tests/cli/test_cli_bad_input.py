@@ -132,6 +132,18 @@ def test_no_groupnorm_is_a_fine_answer_for_inspect_and_nothing_to_lower(
     assert onnx.load(tmp_path / "out.onnx").graph.node[0].op_type == "Relu"
 
 
+def test_a_form_that_no_groupnorm_can_have_is_no_success(here: Cli, saved: Saved, tmp_path: Path) -> None:
+    path = saved()
+    asked = ("lower", path.name, "-t", "ort-cpu+contrib", "-o", "out.onnx")
+    told = refused(here(*asked))
+    assert "of 1 GroupNorm in 'model.onnx' none can be written for ort-cpu+contrib: contrib: com.microsoft" in told
+    assert not (tmp_path / "out.onnx").exists()
+    forced = here(*asked, "--force", "--json")
+    assert (forced.code, forced.document["summary"]) == (0, {"sites": 1, "rewritten": 0, "kept": 1})
+    assert (tmp_path / "out.onnx").exists()
+    assert here("lower", path.name, "-t", "onnx+native", "-o", "same.onnx").code == 0, "it has the form already"
+
+
 def test_the_input_is_never_the_output(here: Cli, saved: Saved) -> None:
     path = saved()
     before = path.read_bytes()

@@ -3,7 +3,9 @@
 import fcntl
 import hashlib
 import json
+import re
 from base64 import b64decode, b64encode
+from itertools import takewhile
 
 import pytest
 
@@ -29,6 +31,8 @@ MOST = 15.0
 """Instructions an element, SiLU in 16 bit: at 15 a multiprocessor issues 118 / 15 = 7.9 TB/s of an H200's 4.8."""
 TEAMS_OF_ROWS = 128
 """Bytes that the loop of the NHWC team may spill and reload, once a unit: 100 on sm_90 (NVRTC 13.5), none of x."""
+FIRST_ARGUMENT = 0x210
+"""Where the arguments of a kernel begin in constant memory, on sm_90."""
 WARP_REGISTERS = 80
 """Three blocks of eight warps: a warp has no other to wait for."""
 
@@ -104,6 +108,17 @@ def _exchanges(kernel: Kernel, capability: int, found: Measured) -> None:
         assert not any(o.startswith(("MEMBAR", "ERRBAR")) for o in opcodes), "a fence waits for all that is under way"
     if kernel.cluster and capability < FIRST_WITH_CLUSTERS:
         assert not any("CGABAR" in o or "SYNCS" in o for o in opcodes)
+
+
+def test_what_is_known_before_x_is_asked_for_lies_together() -> None:
+    """Arguments are cold at every launch, and come in lines of 64 bytes: what is read first needs no third one."""
+    kernel, capability = HOT[0], 90
+    code = machine_code.read(built(kernel.source(kernel.tiles[-1]), capability)).instructions
+    before = list(takewhile(lambda i: i.operation != "LDG", code))
+    places = {int(at, 16) for i in before for at in re.findall(r"c\[0x0\]\[(0x[0-9a-f]+)\]", i.operands)}
+    arguments = {at for at in places if at >= FIRST_ARGUMENT}
+    assert FIRST_ARGUMENT in arguments, "the address of x"
+    assert len({at // 64 for at in arguments}) <= 2
 
 
 def test_the_kernels_that_are_gated_are_all_of_a_kind() -> None:

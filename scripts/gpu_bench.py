@@ -160,11 +160,15 @@ def library_of(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path
     """What the results say of the library, and where it is."""
     seconds = None
     if library is None:
-        from scripts.gpu.built import build_here
+        from gn_deploy.plugin import build as builder
 
         begun = time.monotonic()
         tell("building the kernels for this GPU")
-        library = build_here(folder / "libgn_deploy_plugin.so", lambda done, of, name: tell(f"{done} of {of} {name}"))
+        library = builder.build(
+            folder / "libgn_deploy_plugin.so",
+            architectures=[builder.architecture("native")],
+            tell=lambda done, of, name: tell(f"{done} of {of} {name}"),
+        ).path
         seconds = round(time.monotonic() - begun, 1)
         tell(f"built in {seconds:.0f} s")
     elif not library.is_file():
@@ -176,14 +180,14 @@ def library_of(library: Path | None, folder: Path) -> tuple[dict[str, Any], Path
 
 def what_it_says(library: Path) -> dict[str, Any]:
     """Of itself: what it was built from and for. Raises InputError where it has no code for this GPU."""
+    from gn_deploy.plugin import build as builder
     from gn_deploy.plugin.about import about
-    from scripts.gpu import built
 
     try:
         found = about(library)
     except InputError:
         return {}  # a library with the same functions that is not the plugin's, as in the tests
-    here = built.architecture()
+    here = builder.architecture("native")
     kin = [a for a in found.architectures if a // 10 == here // 10 and a <= here]
     if not kin and not [p for p in found.ptx if p <= here]:
         raise InputError(f"'{library}' is built for {found.built_for}, this GPU is sm_{here}", f"--arch {here}")

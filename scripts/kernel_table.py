@@ -19,14 +19,13 @@ sys.path.insert(0, str(ROOT))  # for scripts.pages
 
 from gn_deploy.errors import GnDeployError  # noqa: E402
 from gn_deploy.plugin import nvrtc  # noqa: E402
+from gn_deploy.plugin.build import ARCHITECTURES  # noqa: E402
 from gn_deploy.plugin.machine_code import MachineCode, read  # noqa: E402
 from gn_deploy.plugin.nvrtc import Compiled  # noqa: E402
 from scripts import pages  # noqa: E402
 
 KERNELS, README = ROOT / "plugins" / "kernels", ROOT / "plugins" / "README.md"
 BLOCK = "compiled kernels"
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-FIRST_WITH_CLUSTERS = 90
 LANES = {"F16": 8, "BF16": 8, "F32": 4}
 """Elements of a 128-bit vector."""
 

@@ -166,8 +166,8 @@ def _compile(command: Sequence[str], source: Path, place: Path) -> None:
 
 def _link(tools: Toolchain, objects: Sequence[Path], path: Path) -> None:
     """CUDA's runtime is linked statically: the library depends on no version of it that a host may have loaded."""
-    folders = [tools.toolkit / name for name in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib")]
-    runtime = next((f / "libcudart_static.a" for f in folders if (f / "libcudart_static.a").is_file()), None)
+    places = [tools.toolkit / folder / "libcudart_static.a" for folder in toolchain.LIBRARIES]
+    runtime = next((place for place in places if place.is_file()), None)
     if runtime is None:
         raise UnavailableError(f"{tools.text} has no libcudart_static.a", toolchain.INSTALL)
     exports = SOURCES / "tensorrt" / "exports.map"

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 DOMAIN = "gn_deploy"
 """Also the plugin's namespace: attribute ``plugin_namespace`` of the node."""
-OP = "GroupNorm"
 OPS = ("GroupNorm", "SkipGroupNorm", "GroupNormQuantize", "SkipGroupNormQuantize")
 """Op types, each also the name of a creator: Skip has a second output, ``sum``, and with Quantize y is not of x's type.
 Otherwise the four are one plugin. TensorRT looks for a plugin, and where none is loaded for the function, by this name

@@ -17,6 +17,8 @@ PACKAGES = "nvidia-cuda-nvcc"
 """The rest of a compiler comes with it: nvidia-nvvm, nvidia-cuda-crt, nvidia-cuda-runtime."""
 INSTALL = f"pip install {PACKAGES}, or put NVIDIA's CUDA toolkit on PATH or its folder into CUDA_HOME"
 
+LIBRARIES = ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib")
+"""Folders of a toolkit that may hold its libraries, by who packed it."""
 USUAL = Path("/usr/local/cuda")
 """Where NVIDIA's own installers leave a link to the toolkit."""
 
@@ -94,7 +96,7 @@ def tool(name: str) -> Path | None:
 def shared_library(name: str) -> Path | None:
     """A library of the toolkit, "nvrtc" say, under the name its users load, from the first place that has one."""
     for root, _ in toolkits():
-        for folder in ("lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"):
+        for folder in LIBRARIES:
             found = sorted((root / folder).glob(f"lib{name}.so.[0-9]*"), key=lambda file: (len(file.name), file.name))
             if found:
                 return found[0]  # libnvrtc.so.13 before libnvrtc.so.13.0.88: the name that its own users look for

@@ -16,7 +16,7 @@
 #define GN_CREATOR(name) "{\"name\": \"" name "\", \"version\": \"1\", \"namespace\": \"gn_deploy\"}"
 
 namespace gn {
-const char *const kLibraryVersion = "gn_deploy " GN_DEPLOY_VERSION;
+const char *const kLibraryVersion = "gn_deploy " GN_DEPLOY_VERSION ", sources " GN_SOURCES;
 }
 
 extern "C" __attribute__((used, visibility("default"))) const char gn_plugin_about[] =

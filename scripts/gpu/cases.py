@@ -4,10 +4,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from gn_deploy.plugin.problem import Problem
+from gn_deploy.plugin.units import ELEMENT_BYTES, slab_of, units_of
+
 MIB = 1 << 20
-ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1, "float8_e4m3fn": 1}
-SECTOR = 64  # bytes a row of a channels-last unit is at least wide, where C allows (gn.h)
-VECTOR = 16  # bytes of one load
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Case:
     @property
     def tensor_bytes(self) -> int:
         """Of x."""
-        return math.prod(self.shape) * ITEMSIZE[self.dtype]
+        return math.prod(self.shape) * ELEMENT_BYTES[self.dtype]
 
     @property
     def moved_bytes(self) -> int:
@@ -67,18 +67,10 @@ class Case:
         return self.tensor_bytes * (2 + self.parts.residual + self.parts.sum)
 
     @property
-    def unit_channels(self) -> int:
-        """Channels that share a unit of work: a group, or a slab of whole groups channels last (gn.h)."""
-        group = self.shape[1] // self.groups
-        if self.layout == "nchw":
-            return group
-        size = ITEMSIZE[self.dtype]
-        fit = (n * group for n in range(1, self.groups + 1))
-        return next((c for c in fit if c * size >= SECTOR and c * size % VECTOR == 0), self.shape[1])
-
-    @property
     def unit_bytes(self) -> int:
-        return self.unit_channels * self.positions * ITEMSIZE[self.dtype]
+        """Of x in the least that shares statistics: a group, or channels last the narrowest slab of whole groups."""
+        problem = Problem(**self.problem())
+        return units_of(problem, slab_of(problem)).bytes
 
     def problem(self) -> dict[str, Any]:
         """As ``gn_deploy.plugin.binding`` takes it; parameters are of x's type, as torch wants them."""

@@ -11,10 +11,10 @@ import pytest
 
 from gn_deploy.decision import Rejected
 from gn_deploy.errors import UnavailableError
+from gn_deploy.plugin import build as builder
 from gn_deploy.plugin import toolchain
 from gn_deploy.plugin.binding import CDevice, Library
 from gn_deploy.plugin.location import ENVIRONMENT
-from scripts.gpu.built import architecture, build_here
 from scripts.gpu.machine import CudaMachine, missing
 
 
@@ -34,11 +34,12 @@ def library_file(gpu: Any) -> Path:
         return Path(os.environ[ENVIRONMENT])
     if isinstance(compiler := toolchain.search(), Rejected):
         pytest.skip(f"{compiler.reason}; {ENVIRONMENT} may name a library built elsewhere")
-    made = Path(tempfile.gettempdir()) / f"gn_deploy-gpu-{os.getuid()}" / f"libgn_deploy_plugin_{architecture()}.so"
+    here = builder.architecture("native")
+    made = Path(tempfile.gettempdir()) / f"gn_deploy-gpu-{os.getuid()}" / f"libgn_deploy_plugin_{here}.so"
     made.parent.mkdir(exist_ok=True)
     with made.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        return build_here(made)
+        return builder.build(made, architectures=[here]).path
 
 
 @pytest.fixture(scope="session")

@@ -11,10 +11,12 @@ import pytest
 
 from gn_deploy.errors import UnavailableError
 from gn_deploy.plugin import machine_code, nvrtc
+from gn_deploy.plugin.build import ARCHITECTURES
+from gn_deploy.plugin.device import FIRST_WITH_CLUSTERS
 from gn_deploy.plugin.nvrtc import Compiled
 from gn_deploy.plugin.units import REGISTERS
 from scripts import kernel_table
-from scripts.kernel_table import ARCHITECTURES, FIRST_WITH_CLUSTERS, HOT, LANES, Kernel, Measured
+from scripts.kernel_table import HOT, LANES, Kernel, Measured
 from tests.plugins.compiled import FOLDER
 
 DEFAULT = {

@@ -16,7 +16,7 @@ from gn_deploy.plugin import about
 from gn_deploy.plugin import build as builder
 from gn_deploy.plugin.binding import Library
 from scripts import gpu_bench
-from scripts.gpu import built, child, phases, results
+from scripts.gpu import child, phases, results
 from scripts.gpu.budget import Budget
 from scripts.gpu.cases import Case
 from scripts.gpu.sample import PLAIN, Check
@@ -316,7 +316,7 @@ def test_the_library_is_built_for_this_gpu(
 
     build = create_autospec(builder.build, side_effect=compile_nothing)  # which knows what build takes
     monkeypatch.setattr(builder, "build", build)
-    monkeypatch.setattr(built, "architecture", lambda: 90)
+    monkeypatch.setattr(builder, "architecture", {"native": 90}.get)
     told, path = gpu_bench.library_of(None, tmp_path)
     assert build.call_args.kwargs["architectures"] == [90]
     assert path.parent == tmp_path
@@ -341,7 +341,7 @@ def test_a_library_for_another_gpu_is_refused(
 ) -> None:
     found = about.About(Path("x.so"), 1, "0", "unknown", "nvcc 13.0", "own", (), architectures, ptx, (), ())
     monkeypatch.setattr(about, "about", lambda path: found)
-    monkeypatch.setattr(built, "architecture", lambda: here)
+    monkeypatch.setattr(builder, "architecture", {"native": here}.get)
     if runs:
         told = gpu_bench.what_it_says(Path("x.so"))
         assert told == {"sources": "unknown", "outdated": False, "compiler": "nvcc 13.0", "built_for": found.built_for}

@@ -109,7 +109,7 @@ GN_DEVICE void forget(T &) {}
 
 GN_DEVICE float fast_exp2(float x) { return emulator::fast_exp2(x); }
 GN_DEVICE float fast_reciprocal(float x) { return emulator::fast_reciprocal(x); }
-GN_DEVICE float rsqrt_rounded(float x) { return static_cast<float>(1.0 / std::sqrt(static_cast<double>(x))); }
+GN_DEVICE float fast_rsqrt(float x) { return emulator::disturbed(1.0 / std::sqrt(static_cast<double>(x)), 2); }
 GN_DEVICE float erfc(float x) { return emulator::disturbed(std::erfc(static_cast<double>(x)), 4); }
 GN_DEVICE float multiply_add(float a, float b, float c) { return std::fma(a, b, c); }
 GN_DEVICE float maximum(float a, float b) { return a > b || a != a ? a : b; }

@@ -13,7 +13,7 @@ struct Normal {
 };
 
 GN_DEVICE float rstd_of(const Partial &p, float epsilon) {
-    return rsqrt_rounded(quotient(p.m2, p.n, fast_reciprocal(p.n)) + epsilon);
+    return fast_rsqrt(multiply_add(p.m2, fast_reciprocal(p.n), epsilon));
 }
 
 GN_DEVICE uint32_t to_byte(float y, const Arguments &a) {

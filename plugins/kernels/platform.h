@@ -193,7 +193,11 @@ GN_DEVICE float fast_reciprocal(float x) {  // 1
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
     return y;
 }
-GN_DEVICE float rsqrt_rounded(float x) { return __frsqrt_rn(x); }  // 1/2
+GN_DEVICE float fast_rsqrt(float x) {  // 2, of subnormal numbers as well: epsilon may be 0
+    float y;
+    asm("rsqrt.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
 GN_DEVICE float erfc(float x) { return ::erfcf(x); }               // 4
 GN_DEVICE float multiply_add(float a, float b, float c) { return __fmaf_rn(a, b, c); }
 // The larger one; NaN if either is.

@@ -237,7 +237,7 @@ MUTATIONS = (
         NCHW,
         replace(_BLOCK, data="tiny"),
         "numbers are wrong",
-        (("nchw_apply.h", "fast_reciprocal(p.n)) + epsilon);", "fast_reciprocal(p.n))) + epsilon;"),),
+        (("nchw_apply.h", "fast_reciprocal(p.n), epsilon));", "fast_reciprocal(p.n), 0.0f)) + epsilon;"),),
     ),
     Mutation(
         "the weight of a part is that of the other",

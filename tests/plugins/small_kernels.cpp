@@ -206,7 +206,7 @@ extern "C" const char *small_kernel(int which, int bug, const float *x, float *y
 
 extern "C" float small_exp2(float x) { return gn::fast_exp2(x); }
 extern "C" float small_reciprocal(float x) { return gn::fast_reciprocal(x); }
-extern "C" float small_rsqrt(float x) { return gn::rsqrt_rounded(x); }
+extern "C" float small_rsqrt(float x) { return gn::fast_rsqrt(x); }
 extern "C" float small_erfc(float x) { return gn::erfc(x); }
 extern "C" uint32_t small_to_f16x2(float low, float high) { return gn::to_f16x2(low, high); }
 extern "C" uint32_t small_to_bf16x2(float low, float high) { return gn::to_bf16x2(low, high); }

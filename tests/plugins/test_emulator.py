@@ -172,7 +172,7 @@ def test_formats_are_exact() -> None:
     [
         ("exp2", np.exp2, 2, (-3, 6.9)),
         ("reciprocal", np.reciprocal, 1, (-120, 120)),
-        ("rsqrt", lambda x: 1 / np.sqrt(x), 0.5, (-120, 120)),
+        ("rsqrt", lambda x: 1 / np.sqrt(x), 2, (-120, 120)),
         ("erfc", lambda x: np.array([math.erfc(v) for v in x]), 4, (-3, 3)),
     ],
 )

@@ -55,6 +55,8 @@ class Units:
     """Blocks side by side in a step; they divide the blocks of a unit."""
     pieces: int
     """Floats that a thread gives to a reduction over its block."""
+    gap: int = 0
+    """Floats between a row's and the next."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +104,9 @@ def units_of(p: Problem, slab: int) -> Units:
     columns = ceil_div(slab + (lanes - 1 if inside else 0), lanes)
     slices = ceil_div(columns, COLUMNS)
     pieces = 1 if groups == 1 else lanes // math.gcd(lanes, group)
+    gap = 0 if groups % 2 else pieces * group // lanes
     count, bytes_ = p.samples * slabs, slab * p.positions * size
-    return Units(count, bytes_, slab, slabs, groups, p.positions, ceil_div(columns, slices), slices, pieces)
+    return Units(count, bytes_, slab, slabs, groups, p.positions, ceil_div(columns, slices), slices, pieces, gap)
 
 
 def whole_warps(threads: int) -> int:
@@ -152,17 +155,12 @@ def split_threads(p: Problem) -> int:
     return threads
 
 
-def apart(u: Units, threads: int) -> int:
-    """Floats of shared memory from one of a row's pieces to the next: units.h."""
-    rows, together = threads // u.columns, ceil_div(32, u.columns)
-    return rows if rows <= 2 and together == 1 else together * (ceil_div(rows, together) | 1)
-
-
 def shared_bytes(p: Problem, u: Units, variant: str, tile: Tile, slices: int) -> int:
     """Of a block: tables of the channels it sees, and what its threads reduce."""
     if p.layout == "nhwc":
         channels = u.columns * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
-        reduced = ceil_div(u.columns * u.pieces * apart(u, tile.threads) * 4, VECTOR_BYTES) * VECTOR_BYTES
+        floats = tile.threads * u.pieces + (tile.threads - 1) // u.columns * u.gap
+        reduced = ceil_div(floats * 4, VECTOR_BYTES) * VECTOR_BYTES
         received = slices * u.groups * PARTIAL_BYTES if variant == "cluster" else 0
         return RESERVED_BYTES + reduced + channels * CHANNEL_BYTES + received
     a_slice = ceil_div(u.steps, slices)

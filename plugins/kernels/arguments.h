@@ -64,13 +64,13 @@ struct Arguments {
     // 240 bytes
     Divisor by_column_slices;
     Divisor by_group_channels;
-    int32_t group_pieces;   // NHWC: of a group in a row; of a row, where there is one group
-    int32_t apart;          // NHWC: floats from one of a row's pieces to the next, see units.h
+    Divisor by_group_pieces;  // NHWC: pieces of a group in a row; of a row, where there is one group
+    int32_t gap;            // NHWC: floats between the pieces of a row and those of the next, see units.h
     int32_t table_at;       // NHWC: where in shared memory the table of channels is, in bytes; see Bench
     int32_t origins_at;     // NHWC: the same of their origins
     int64_t output_pitch;   // NHWC: as pitch, of y
     int64_t output_step;    // NHWC: as step, in y
-    // 296 bytes
+    // 304 bytes
     float *partials;        // the workspace, see tiles.h
     uint32_t *counters;     // a team's at team * kCounterStride
     int64_t units;

@@ -49,7 +49,7 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.pieces = static_cast<int32_t>(u.pieces);
     a.step = c.threads / u.columns * a.pitch;
     a.output_step = c.threads / u.columns * a.output_pitch;
-    a.apart = static_cast<int32_t>(apart(u, c.threads));
+    a.gap = static_cast<int32_t>(u.gap);
     a.table_at = kReservedBytes + static_cast<int32_t>(reduced_bytes(u, c.threads));
     a.origins_at = a.table_at + a.columns * static_cast<int32_t>(lanes) * 8;
     a.received_at = rows ? a.origins_at + a.columns * static_cast<int32_t>(lanes) * 4
@@ -59,8 +59,7 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
     a.by_group_channels = divisor_of(static_cast<uint32_t>(a.group_channels));
     a.by_columns = divisor_of(static_cast<uint32_t>(u.columns));
     a.by_rows = divisor_of(static_cast<uint32_t>(c.threads / u.columns));
-    const int64_t row = u.columns * u.pieces, lanes_of_group = u.pieces * a.group_channels / lanes;
-    a.group_pieces = static_cast<int32_t>(u.groups == 1 ? row : lanes_of_group);
+    a.by_group_pieces = divisor_of(static_cast<uint32_t>(u.group_pieces));
     a.by_column_slices = divisor_of(static_cast<uint32_t>(u.column_slices));
     return a;
 }

@@ -15,7 +15,7 @@ struct Candidates {
     float x[3];
 };
 GN_DEVICE Candidates *candidates() { return reinterpret_cast<Candidates *>(&patch() + 1); }
-GN_DEVICE float *reduced() { return reinterpret_cast<float *>(shared() + kReservedBytes); }  // [piece of a row][row]
+GN_DEVICE float *reduced() { return reinterpret_cast<float *>(shared() + kReservedBytes); }  // a.pieces for each thread
 // Of channels, from the base of the patch on: parameters, then slope and offset; and what is subtracted first.
 GN_DEVICE Affine *table(const Arguments &a) { return reinterpret_cast<Affine *>(shared() + a.table_at); }
 GN_DEVICE float *origins(const Arguments &a) { return reinterpret_cast<float *>(shared() + a.origins_at); }
@@ -64,22 +64,21 @@ GN_DEVICE void each_of_half(const Bits128 &vector, int half, Use use) {
 
 // Hands over the sums of half a vector: each piece is summed over its channels.
 template <int dtype>
-GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Place &t, const Arguments &a) {
+GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Arguments &a) {
     constexpr int kVector = Number<dtype>::kVector;
-    if (t.row >= t.stride) return;  // one of the last threads, for whom there is no row
-    const uint32_t apart = static_cast<uint32_t>(a.apart);
-    float *mine = bench::reduced() + t.column * static_cast<uint32_t>(a.pieces) * apart + t.row;
+    const uint32_t index = this_thread(), gap = divide(index, a.by_columns) * static_cast<uint32_t>(a.gap);
+    float *mine = bench::reduced() + index * static_cast<uint32_t>(a.pieces) + gap;
     float all = 0.0f;
 #pragma unroll
     for (int i = 0; i < kHalf<dtype>; ++i) all += sums[i];
     if (a.pieces == kVector) {
 #pragma unroll
-        for (int i = 0; i < kHalf<dtype>; ++i) mine[(half * kHalf<dtype> + i) * apart] = sums[i];
+        for (int i = 0; i < kHalf<dtype>; ++i) mine[half * kHalf<dtype> + i] = sums[i];
     } else if (kVector == 8 && a.pieces == 4) {
 #pragma unroll
-        for (int i = 0; i < kHalf<dtype>; i += 2) mine[(half * 2 + i / 2) * apart] = sums[i] + sums[i + 1];
+        for (int i = 0; i < kHalf<dtype>; i += 2) mine[half * 2 + i / 2] = sums[i] + sums[i + 1];
     } else if (a.pieces == 2) {
-        mine[half * apart] = all;
+        mine[half] = all;
     } else {
         total += all;
         if (half == 1) mine[0] = total;
@@ -88,11 +87,11 @@ GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, c
 
 // The sum of what all threads gave for a group, in all lanes of the warp that asks.
 GN_DEVICE float reduce(const Arguments &a, uint32_t group) {
-    const uint32_t width = static_cast<uint32_t>(a.group_pieces), rows = a.by_rows.divisor;
-    const uint32_t apart = static_cast<uint32_t>(a.apart), all = width * rows;
-    const float *from = bench::reduced() + group * width * apart;
+    const uint32_t width = a.by_group_pieces.divisor, row = static_cast<uint32_t>(a.columns * a.pieces + a.gap);
+    const uint32_t all = width * a.by_rows.divisor;
+    const float *from = bench::reduced() + group * width;
     float sum = 0.0f;
-    for (uint32_t i = this_thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_rows) * (apart - rows)];
+    for (uint32_t i = this_thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_group_pieces) * (row - width)];
 #pragma unroll
     for (int mask = 16; mask > 0; mask >>= 1) sum += shuffle_xor(sum, mask);
     return sum;
@@ -213,7 +212,7 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Ar
         for (int i = 0; i < kHalf<dtype>; ++i) {
             sums[i] = t.has(half * kHalf<dtype> + i) ? sums[i] : 0.0f;  // a select: NaN stays in its group
         }
-        give<dtype>(sums, half, total, t, a);
+        give<dtype>(sums, half, total, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);
@@ -238,7 +237,7 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
         });
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) squares[i] = t.has(half * kHalf<dtype> + i) ? squares[i] : 0.0f;
-        give<dtype>(squares, half, total, t, a);
+        give<dtype>(squares, half, total, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);

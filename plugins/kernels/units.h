@@ -32,6 +32,8 @@ struct Units {
     int64_t columns;         // vectors of a step that one block takes
     int64_t column_slices;   // blocks side by side in a step; they divide the blocks of a unit
     int64_t pieces;          // floats that a thread gives to a reduction over its block
+    int64_t group_pieces;    // of a group in a row of the block; of a row, where there is one group
+    int64_t gap;             // floats between a row's and the next: the lanes that sum a group's read different banks
 };
 
 // Channels of the narrowest slab: whole groups, whole vectors, kSlabBytes wide; all of C where that is less. One group
@@ -60,7 +62,7 @@ inline Units units_of(const gn_problem &p, int64_t slab) {
         const int64_t elements = group * p.positions;
         u.slab = group, u.slabs = p.groups, u.groups = 1;
         u.steps = std::max<int64_t>(1, elements / lanes);  // the elements before and after them are held besides
-        u.columns = u.column_slices = u.pieces = 1;
+        u.columns = u.column_slices = u.pieces = u.group_pieces = 1;
         u.bytes = elements * size;
     } else {
         u.slab = slab, u.slabs = ceil_div(p.channels, u.slab), u.groups = ceil_div(u.slab, group);
@@ -70,6 +72,8 @@ inline Units units_of(const gn_problem &p, int64_t slab) {
         const int64_t columns = ceil_div(u.slab + (inside ? lanes - 1 : 0), lanes);
         u.column_slices = ceil_div(columns, kColumns), u.columns = ceil_div(columns, u.column_slices);
         u.pieces = u.groups == 1 ? 1 : lanes / std::gcd(lanes, group);
+        u.group_pieces = u.groups == 1 ? u.columns : u.pieces * group / lanes;
+        u.gap = u.groups % 2 ? 0 : u.group_pieces;  // so that a row and its gap are an odd number of them
         u.bytes = u.slab * p.positions * size;
     }
     u.count = p.samples * u.slabs;
@@ -104,15 +108,8 @@ inline Tile small_tile_of(const Units &u, int64_t steps) {
 // Steps that fit a block of kThreads whose threads hold `vectors`.
 inline int64_t steps_of_block(const Units &u, int vectors) { return kThreads / u.columns * vectors; }
 
-// Floats from one of a row's pieces to the next: one for each row that a block of `threads` has, and so many more that
-// the threads of a warp write to different banks. Of one or two wide rows there are too many pieces to give room away.
-inline int64_t apart(const Units &u, int64_t threads) {
-    const int64_t rows = threads / u.columns, together = ceil_div(32, u.columns);
-    return rows <= 2 && together == 1 ? rows : together * (ceil_div(rows, together) | 1);
-}
-
 inline int64_t reduced_bytes(const Units &u, int64_t threads) {
-    return ceil_div(u.columns * u.pieces * apart(u, threads) * 4, kVectorBytes) * kVectorBytes;
+    return ceil_div((threads * u.pieces + (threads - 1) / u.columns * u.gap) * 4, kVectorBytes) * kVectorBytes;
 }
 
 // Dynamic shared memory of a block: tables of the channels it sees, and what its threads reduce.

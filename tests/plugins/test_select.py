@@ -13,7 +13,7 @@ from gn_deploy.errors import InputError
 from gn_deploy.plugin import select as python
 from gn_deploy.plugin.binding import VARIANTS, Library, as_dict
 from gn_deploy.plugin.problem import DEVICES, Device, Problem, device, without
-from gn_deploy.plugin.units import GRID, PARTIAL_BYTES, THREADS, ceil_div, units_of
+from gn_deploy.plugin.units import ELEMENT_BYTES, GRID, PARTIAL_BYTES, THREADS, ceil_div, slabs_of, units_of
 from scripts import kernel_choices
 from tests.plugins.compiled import PLUGINS, compiled
 
@@ -204,6 +204,25 @@ def test_nothing_is_computed_of_nothing(library: Library, empty: str) -> None:
         assert (selection.choice.blocks, selection.choice.workspace, selection.choice.counters) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("variant", ["block", "cluster", "team", "split"])
+def test_slabs_are_as_wide_as_it_pays(variant: str) -> None:
+    """The cheapest of all widths, each of which may be asked for; whole rows where nothing fits the registers."""
+    for p in (p for _, _, p in kernel_choices.problems("nhwc")):
+        each = {slab: python.select(p, device("H200"), variant, (slab,)) for slab in slabs_of(p)}
+        costs = {slab: one.candidates[variant].cost for slab, one in each.items() if isinstance(one, python.Selection)}
+        best = python.select(p, device("H200"), variant)
+        if isinstance(best, Rejected):
+            assert not costs
+            continue
+        assert costs[best.choice.slab] <= min(costs.values()) * (
+            1.12 if variant == "block" else 1
+        )  # a tenth, both ways
+        assert f"rows of {best.choice.slab * ELEMENT_BYTES[p.dtype]} bytes" in best.reason
+    whole = python.select(Problem(1, 256, 1 << 20, 32, "nhwc"), device("H200"))
+    assert isinstance(whole, python.Selection)
+    assert (whole.choice.variant, whole.choice.slab) == ("split", 256)
+
+
 def test_a_selection_says_why(library: Library) -> None:
     small = same(library, Problem(2, 320, 64 * 64, 32), device("A100"))
     assert small.reason == (
@@ -229,7 +248,9 @@ def test_there_is_room_for_every_smaller_problem(p: Problem, d: Device, data: st
         assert (workspace, counters) == (0, 0)
         return
     for variant in VARIANTS:
-        selection = python.select(smaller, d, variant)
-        if isinstance(selection, python.Selection):
-            assert selection.choice.workspace <= workspace
-            assert selection.choice.counters <= counters
+        for slab in slabs_of(smaller) if smaller.channels else []:  # also of widths that are not the cheapest
+            selection = python.select(smaller, d, variant, (slab,))
+            if isinstance(selection, python.Selection):
+                holds(smaller, d, selection)
+                assert selection.choice.workspace <= workspace
+                assert selection.choice.counters <= counters

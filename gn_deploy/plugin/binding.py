@@ -85,6 +85,7 @@ class CChoice(ctypes.Structure):
         ("units", _I64),
         ("blocks", _I64),
         ("shared", _I32),
+        ("ahead", _I32),
         ("counters", _I32),
         ("workspace", _I64),
     )

@@ -12,10 +12,12 @@ from gn_deploy.plugin.units import (
     CHUNKS,
     COUNTER_STRIDE,
     ELEMENT_BYTES,
+    FIRST_WITH_COPIES,
     GRID,
     PARTIAL_BYTES,
     RESERVED_BYTES,
     SHARED_BYTES,
+    SLOT_WORDS,
     SPLIT_VECTORS,
     TENSOR_BYTES,
     THREADS,
@@ -40,7 +42,7 @@ from gn_deploy.plugin.units import (
 
 CACHED_RATE, MEMORY_RATE = 24, 12
 """Bytes of x that a multiprocessor reads in a nanosecond, with as many of y written; select.cpp says where from."""
-BLOCK_NS, CLUSTER_NS, TEAM_NS, ALONE_NS, LAUNCH_NS = 100, 350, 3500, 12000, 3500
+BLOCK_NS, CLUSTER_NS, TEAM_NS, ALONE_NS, AHEAD_NS, LAUNCH_NS = 100, 350, 3500, 6000, 1500, 3500
 CROWD = 4
 CHUNK_BYTES, SLICE_BYTES = 8192, 512
 ROW_BYTES, SECTOR_BYTES = 40, 32
@@ -58,6 +60,7 @@ class Choice:
     units: int = 0
     blocks: int = 0
     shared: int = 0
+    ahead: int = 0
     counters: int = 0
     workspace: int = 0
 
@@ -143,7 +146,7 @@ class Question:
         self, variant: str, tile: Tile, slices: int, blocks: int, counters: int = 0, workspace: int = 0
     ) -> Choice:
         u, shared = self.units, shared_bytes(self.problem, self.units, variant, tile, slices)
-        place = (slices, u.slab, u.count, blocks, shared, counters, workspace)
+        place = (slices, u.slab, u.count, blocks, shared, 0, counters, workspace)
         return Choice(variant, tile.vectors, tile.threads, *place)
 
 
@@ -346,6 +349,21 @@ def _team(q: Question) -> Candidate | Rejected:
     return best
 
 
+def _team_words(teams: int, size: int, groups: int) -> int:
+    """32-bit integers: a counter of each team, and its slots."""
+    return teams * (COUNTER_STRIDE + 2 * size * groups * SLOT_WORDS)
+
+
+def _look_ahead(q: Question, c: Choice) -> Choice:
+    """As much of the next unit as shared memory holds beside the blocks that must be resident."""
+    if q.device.compute_capability < FIRST_WITH_COPIES:
+        return c
+    here = ceil_div(c.blocks, q.multiprocessors)
+    room = min(q.device.shared // here - 1024, q.device.shared_per_block) - c.shared
+    ahead = min(c.vectors, max(0, room // (VECTOR_BYTES * c.threads)))
+    return replace(c, ahead=ahead, shared=c.shared + ahead * c.threads * VECTOR_BYTES)
+
+
 def _teams(q: Question, threads: int, best: Candidate | Rejected) -> Candidate | Rejected:
     """Teams of blocks of ``threads`` where they are better than ``best``."""
     u, everyone, most = q.units, q.all_resident(threads), threads // q.units.columns * VECTORS[-1]
@@ -356,19 +374,23 @@ def _teams(q: Question, threads: int, best: Candidate | Rejected) -> Candidate |
         size, rounds = ceil_div(u.steps, steps) * u.column_slices, ceil_div(u.count, teams)
         if size < 2 or ceil_div(u.count, rounds) < teams:  # as many rounds with fewer teams
             continue
-        waits = q.nanoseconds(ALONE_NS if teams == 1 else TEAM_NS) * rounds
-        cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + waits
         tile = tile_of(u, steps, threads)
-        if tile is not None and (isinstance(best, Rejected) or cost < best.cost):
-            room = teams * COUNTER_STRIDE, teams * 2 * size * u.groups * PARTIAL_BYTES
-            who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
-            reason = f"{who}, {rounds} round{'s' if rounds > 1 else ''} of units of {bytes_text(u.bytes)}"
-            found = _candidate(q.choice("team", tile, size, teams * size, *room), cost, reason)
-            held = isinstance(found, Rejected) or q.resident(found.choice) >= teams * size
-            if isinstance(best, Rejected) and not held:
-                found = Rejected("its tables leave room for too few blocks")
-            if isinstance(best, Rejected) or (isinstance(found, Candidate) and held):
-                best = found
+        if tile is None:
+            continue
+        who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
+        reason = f"{who}, {rounds} round{'s' if rounds > 1 else ''} of units of {bytes_text(u.bytes)}"
+        found = _candidate(q.choice("team", tile, size, teams * size, _team_words(teams, size, u.groups)), 1, reason)
+        if isinstance(found, Candidate) and q.resident(found.choice) < teams * size:
+            found = Rejected("its tables leave room for too few blocks")
+        if isinstance(found, Rejected):
+            best = found if isinstance(best, Rejected) else best
+            continue
+        choice = _look_ahead(q, found.choice) if rounds > 1 else found.choice
+        first = ALONE_NS if teams == 1 else TEAM_NS
+        waits = first + (rounds - 1) * ((first - AHEAD_NS) * (tile.vectors - choice.ahead) // tile.vectors + AHEAD_NS)
+        cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + q.nanoseconds(waits)
+        if isinstance(best, Rejected) or cost < best.cost:
+            best = Candidate(choice, cost, reason)
     return best
 
 

@@ -137,7 +137,7 @@ def _problem(p: Problem) -> str:
 
 
 def _choice(c: Choice) -> str:
-    names = ("vectors", "threads", "slices", "slab", "units", "blocks", "shared", "counters", "workspace")
+    names = ("vectors", "threads", "slices", "slab", "units", "blocks", "shared", "ahead", "counters", "workspace")
     return _initializer({"variant": VARIANTS.index(c.variant), **{name: getattr(c, name) for name in names}})
 
 

@@ -14,6 +14,7 @@ SPLIT_VECTORS = 5
 WARPS = 8
 CHUNKS = 1024
 PARTIAL_BYTES = 16
+SLOT_WORDS = PARTIAL_BYTES // 4
 COUNTER_STRIDE = 32
 COLUMNS = 256
 SLAB_BYTES = 64
@@ -23,6 +24,7 @@ SHARED_BYTES = 49152
 AFFINE_BYTES = 8
 TABLE_BYTES = 40 * 1024
 RESERVED_BYTES = 1664
+FIRST_WITH_COPIES = 80
 
 GRID = 2**31 - 1
 TENSOR_BYTES = 2**40
@@ -161,8 +163,8 @@ def shared_bytes(p: Problem, u: Units, variant: str, tile: Tile, slices: int) ->
         channels = u.columns * (VECTOR_BYTES // ELEMENT_BYTES[p.dtype])
         floats = tile.threads * u.pieces + (tile.threads - 1) // u.columns * u.gap
         reduced = ceil_div(floats * 4, VECTOR_BYTES) * VECTOR_BYTES
-        received = slices * u.groups * PARTIAL_BYTES if variant == "cluster" else 0
-        return RESERVED_BYTES + reduced + channels * CHANNEL_BYTES + received
+        given = {"cluster": slices, "team": ceil_div(slices, 32)}.get(variant, 0) * u.groups * PARTIAL_BYTES
+        return RESERVED_BYTES + reduced + channels * CHANNEL_BYTES + given
     a_slice = ceil_div(u.steps, slices)
     channels = nchw_channels(p, a_slice)
     if variant == "split" and channels * AFFINE_BYTES > TABLE_BYTES:

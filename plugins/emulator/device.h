@@ -30,7 +30,11 @@ void send(const Bits128 &value, Bits128 *slot, Mbarrier *barrier, uint32_t rank,
 void receive(Mbarrier *barrier, const Site &site);
 uint32_t arrive(uint32_t *counter, const Site &site);
 uint32_t arrived(const uint32_t *counter, const Site &site);
+void publish(Bits128 *slot, const Bits128 &value, const Site &site);
+Bits128 published(const Bits128 *slot, const Site &site);
 void pause(const Site &site);
+void copy(Bits128 *to, const Bits128 *from, const Site &site);
+void copies_arrived();
 void wait_for_previous();
 
 void read(const void *address, void *value, size_t bytes, Way way);
@@ -78,7 +82,16 @@ GN_DEVICE uint32_t arrive(uint32_t *counter, GN_EMULATOR_SITE) {
 GN_DEVICE uint32_t arrived(const uint32_t *counter, GN_EMULATOR_SITE) {
     return emulator::arrived(counter, {"arrived", file, line});
 }
+GN_DEVICE void publish(Bits128 *slot, const Bits128 &value, GN_EMULATOR_SITE) {
+    emulator::publish(slot, value, {"publish", file, line});
+}
+GN_DEVICE Bits128 published(const Bits128 *slot, GN_EMULATOR_SITE) {
+    return emulator::published(slot, {"published", file, line});
+}
 GN_DEVICE void pause(GN_EMULATOR_SITE) { emulator::pause({"pause", file, line}); }
+
+GN_DEVICE void copy(Bits128 *to, const Bits128 *from, GN_EMULATOR_SITE) { emulator::copy(to, from, {"copy", file, line}); }
+GN_DEVICE void copies_arrived() { emulator::copies_arrived(); }
 
 template <class T>
 GN_DEVICE T load(const T *address) {

@@ -144,18 +144,67 @@ uint32_t arrive(uint32_t *counter, const Site &site) {
     return before;
 }
 
-uint32_t arrived(const uint32_t *counter, const Site &site) {
-    constexpr uint32_t kPatience = 4;  // a loop that reads without pause() is a spin, too
+namespace {
+
+// Before what another block may change is read: a loop that reads it without pause() is a spin, too.
+void look(const void *at, const Site &site) {
+    constexpr uint32_t kPatience = 4;
     Thread &thread = *self;
     interrupt();
     thread.waits_at = site;
-    if (thread.seen_events != launched->events)
+    if (thread.seen_events != launched->events || thread.looks_at != at)
         thread.rereads = 0;
     else if (++thread.rereads > kPatience)
         pause(site);
     thread.seen_events = launched->events;
+    thread.looks_at = at;
+}
+
+}  // namespace
+
+uint32_t arrived(const uint32_t *counter, const Site &site) {
+    look(counter, site);
     memory.count(counter, true);
     return *counter;
+}
+
+void publish(Bits128 *slot, const Bits128 &value, const Site &site) {
+    interrupt();
+    self->waits_at = site;
+    memory.slot(slot, true);
+    *slot = value;
+    happened();
+    interrupt();
+}
+
+Bits128 published(const Bits128 *slot, const Site &site) {
+    look(slot, site);
+    memory.slot(slot, false);
+    return *slot;
+}
+
+// What is on its way may arrive at any time: here it does when it is waited for, and what was there is lost at once.
+void copy(Bits128 *to, const Bits128 *from, const Site &site) {
+    Thread &thread = *self;
+    SharedMemory &shared = thread.block->memory;
+    interrupt();
+    if (!shared.holds(to) || reinterpret_cast<uintptr_t>(to) % sizeof *to)
+        fail("%s to an address that is not 16 aligned bytes of its block's shared memory", told(site).c_str());
+    memory.check_read(from, sizeof *from, Way::streamed);
+    shared.touched(thread, to, sizeof *to, true);
+    *to = Bits128{{kSignalling, kSignalling, kSignalling, kSignalling}};
+    thread.copies.push_back({to, from});
+}
+
+void copies_arrived() {
+    Thread &thread = *self;
+    interrupt();
+    for (const Copy &copy : thread.copies) {
+        memory.check_unchanged(copy.from, sizeof(Bits128));
+        thread.block->memory.touched(thread, copy.to, sizeof(Bits128), true);
+        memcpy(copy.to, copy.from, sizeof(Bits128));
+    }
+    thread.copies.clear();
 }
 
 void pause(const Site &site) {

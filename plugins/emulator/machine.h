@@ -27,6 +27,12 @@ enum class Way { cached, streamed, coherent };  // load, load_once, load_shared_
 struct Block;
 struct Warp;
 
+// Sixteen bytes under way from global to shared memory.
+struct Copy {
+    void *to;
+    const void *from;
+};
+
 struct Thread {
     uint32_t index = 0;  // in the block
     Warp *warp = nullptr;
@@ -38,9 +44,11 @@ struct Thread {
     uint32_t warp_phase = 0;                       // warp barriers passed
     uint32_t cluster_arrivals = 0, cluster_waits = 0;
     uint32_t received = 0;     // Mbarriers of its block that it has seen complete, a bit for each
-    uint64_t seen_events = 0;  // Launch::events when it last read a counter
-    uint32_t rereads = 0;      // of a counter, since anything happened anywhere
+    uint64_t seen_events = 0;  // Launch::events when it last read a counter or a slot
+    const void *looks_at = nullptr;  // what that was
+    uint32_t rereads = 0;      // of it, since anything happened anywhere
     bool waited = false;       // for the launch before
+    std::vector<Copy> copies;
 };
 
 struct Warp {

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "../kernels/platform.h"
+
 namespace gn::emulator {
 
 Memory memory;
@@ -151,6 +153,24 @@ void Memory::count(const void *counter, bool wait) {
     const uintptr_t at = reinterpret_cast<uintptr_t>(counter);
     const std::string wrong = wait ? shared_.arrived(*self, at) : shared_.arrive(*self, at);
     if (!wrong.empty()) fail("race: counts in a counter, which %s", wrong.c_str());
+}
+
+void Memory::slot(const void *slot, bool write) {
+    if (buffers_.empty()) return;
+    const Buffer &buffer = checked(slot, sizeof(Bits128), write ? "publishes" : "looks at");
+    if (!(buffer.use & GN_COUNTERS)) fail("%s %s, where no counters are", write ? "publishes in" : "looks at", buffer.name.c_str());
+    const uintptr_t at = reinterpret_cast<uintptr_t>(slot);
+    // As in SharedByBlocks::arrive: an atomic access is ordered against others of its kind, not against plain stores.
+    if (const std::string wrong = shared_.read(*self, at); !wrong.empty())
+        fail("race: %s %s, which %s", write ? "publishes in" : "looks at", place(buffer, at).c_str(), wrong.c_str());
+}
+
+void Memory::check_unchanged(const void *address, size_t bytes) {
+    const Buffer *buffer = find(reinterpret_cast<uintptr_t>(address));
+    if (buffer == nullptr || buffer->written.empty()) return;
+    const uintptr_t at = reinterpret_cast<uintptr_t>(address);
+    if (first(&buffer->written[at - buffer->begin], bytes, launch_) < bytes)
+        fail("copies %s, which this launch has written meanwhile", place(*buffer, at).c_str());
 }
 
 void Memory::reset_traffic() {

@@ -36,6 +36,8 @@ class Memory {
     void check_read(const void *address, size_t bytes, Way way);
     bool check_write(const void *address, size_t bytes);  // whether somebody may be waiting for it
     void count(const void *counter, bool wait);  // by arrived(), or by arrive()
+    void slot(const void *slot, bool write);     // by publish(), or by published()
+    void check_unchanged(const void *address, size_t bytes);  // by this launch, while a copy of it was under way
     gn_traffic total{};
     void reset_traffic();
 

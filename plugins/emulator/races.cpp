@@ -13,7 +13,6 @@ namespace gn::emulator {
 namespace {
 
 constexpr size_t kGuard = 256;                       // bytes before and behind, watched for changes
-constexpr uint32_t kSignalling = 0x7fa5a5a5;         // a NaN that no arithmetic makes
 constexpr uint64_t kZone = 0x5a5a5a5a7fa5a5a5ull;
 
 Touch now(const Thread &thread, uint32_t bytes) {

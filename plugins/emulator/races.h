@@ -9,6 +9,8 @@
 
 namespace gn::emulator {
 
+constexpr uint32_t kSignalling = 0x7fa5a5a5;  // a NaN that no arithmetic makes: what nobody has written
+
 struct Thread;
 struct Block;
 

@@ -35,6 +35,7 @@ void live() {
     if (warp.here != 0) fail("returns while its warp is at %s", told(warp.site).c_str());
     if (block.waiting != 0) fail("returns while its block is at %s", told(block.site).c_str());
     if (thread.cluster_arrivals != thread.cluster_waits) fail("returns between cluster_arrive and cluster_wait");
+    if (!thread.copies.empty()) fail("returns with %zu copies under way", thread.copies.size());
     thread.done = true;
     to_scheduler();
     __builtin_unreachable();

@@ -49,17 +49,9 @@ GN_DEVICE Affine affine_of(const Arguments &a, int64_t sample, int32_t channel) 
     return affine;
 }
 
-template <int dtype>
-GN_DEVICE bool fill_from(Affine *table, const Arguments &a, int64_t sample, int32_t first, int32_t count, uint32_t mine,
-                         uint32_t many) {
-    bool large = false;
-#pragma unroll 1
-    for (int32_t c = static_cast<int32_t>(mine); c < count; c += static_cast<int32_t>(many)) {
-        const Affine affine = affine_of<dtype>(a, sample, first + c);
-        large |= !(fabsf(affine.gain) < kLargestParameter && fabsf(affine.offset) < kLargestParameter);
-        table[c] = affine;
-    }
-    return large;
+// Beyond kLargestParameter, or not a number.
+GN_DEVICE bool is_large(const Affine &affine) {
+    return !(fabsf(affine.gain) < kLargestParameter && fabsf(affine.offset) < kLargestParameter);
 }
 
 // Fills a table in shared memory with `count` channels from `first` on, by `many` threads of which this is number
@@ -67,8 +59,22 @@ GN_DEVICE bool fill_from(Affine *table, const Arguments &a, int64_t sample, int3
 template <int dtype>
 GN_DEVICE bool fill(Affine *table, const Arguments &a, int64_t sample, int32_t first, int32_t count, uint32_t mine,
                     uint32_t many) {
-    if (dtype == GN_F32 || a.parameter_f32) return fill_from<GN_F32>(table, a, sample, first, count, mine, many);
-    return fill_from<dtype>(table, a, sample, first, count, mine, many);
+    bool large = false;
+#pragma unroll 1
+    for (int32_t c = static_cast<int32_t>(mine); c < count; c += static_cast<int32_t>(many)) {
+        const bool f32 = dtype == GN_F32 || a.parameter_f32;
+        const Affine affine = f32 ? affine_of<GN_F32>(a, sample, first + c) : affine_of<dtype>(a, sample, first + c);
+        large |= is_large(affine);
+        table[c] = affine;
+    }
+    return large;
+}
+// The same of what this thread has filled before.
+GN_DEVICE bool has_large(const Affine *table, int32_t count, uint32_t mine, uint32_t many) {
+    bool large = false;
+#pragma unroll 1
+    for (int32_t c = static_cast<int32_t>(mine); c < count; c += static_cast<int32_t>(many)) large |= is_large(table[c]);
+    return large;
 }
 
 // `mean` is above the pivot, as d is.

@@ -46,7 +46,7 @@ struct Arguments {
     int32_t parameter_f32;  // scale, bias, s and t are float32 and x is not
     float epsilon;
     float floor;            // of y: 0 for ReLU, -infinity otherwise
-    int32_t received_at;    // where in shared memory is what the blocks of a cluster send: a part of each of their groups
+    int32_t received_at;    // where in shared memory is what the blocks of a cluster, or each 32 of a team, give: parts of groups
     int32_t activation;     // gn_activation
     int32_t table;          // NCHW: channels that the table of a block, or a warp, has room for
     int32_t slab;           // channels of a unit
@@ -72,9 +72,11 @@ struct Arguments {
     int64_t output_step;    // NHWC: as step, in y
     // 304 bytes
     float *partials;        // the workspace, see tiles.h
-    uint32_t *counters;     // a team's at team * kCounterStride
+    uint32_t *counters;     // and slots of teams, see exchange.h
     int64_t units;
     int32_t teams;          // GN_TEAM: how many
+    int32_t ahead;          // GN_TEAM: of a thread's vectors, those copied to shared memory while the unit before is computed
+    int32_t ahead_at;       // where there, in bytes
     int32_t refill;         // NCHW, split: the table is filled for each tile
     int32_t output_dtype;   // gn_dtype
     float output_scale;

@@ -30,7 +30,7 @@ std::string wrong(const gn_problem &p, const gn_choice &c, const gn_buffers &b) 
         {"y", b.y, true, element_bytes(p.output_dtype)},
         {"sum", b.sum, p.has_sum != 0, x},
         {"workspace", b.workspace, c.workspace > 0, kVectorBytes},
-        {"counters", b.counters, c.counters > 0, 4},
+        {"counters", b.counters, c.counters > 0, kVectorBytes},
     };
     for (const auto &pointer : pointers) {
         if (!pointer.needed) continue;

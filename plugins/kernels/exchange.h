@@ -6,7 +6,8 @@
 
 namespace gn {
 
-constexpr int kSlots = 16;  // of Partial in shared memory: for 16 warps
+constexpr int kSlots = 16;             // of Partial in shared memory: for 16 warps ...
+constexpr int kAllSlots = 2 * kSlots;  // ... of a block, then for the blocks of a cluster or team
 
 GN_DEVICE Bits128 bits_of(const Partial &p) {
     return Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), as_bits(p.n)}};
@@ -25,7 +26,7 @@ GN_DEVICE Partial load_partial(const Partial *from) {
 // have come. There is no barrier at the end: whatever is sent to a block is among what it waits for, so none ends before
 // all that is sent to it has come; and none need stay for what it has sent itself, which left from registers.
 struct Cluster {
-    static constexpr bool kLooped = false;
+    static constexpr bool kWalks = false;
     const Arguments &arguments;
     bool done = false;
 
@@ -43,8 +44,8 @@ struct Cluster {
     GN_DEVICE uint32_t parity() const { return 0; }
 
     // In: the thread's part. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in shared memory.
-    template <bool pivoted>
-    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots) {
+    template <bool pivoted, class Elements, class Meanwhile>
+    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots, const Elements &, const Meanwhile &) {
         if (several()) meet(1);
         const bool any = combine_block<pivoted>(p, flag, slots);
         if (several()) {
@@ -58,7 +59,8 @@ struct Cluster {
     }
     // In: `own[0 .. count)` in shared memory, written by any threads. Out: where the unit's are, seen by all threads;
     // `united` is room for as many.
-    GN_DEVICE const Partial *unite_all(Partial *own, Partial *all, int count) {
+    template <class Elements>
+    GN_DEVICE const Partial *unite_all(Partial *own, Partial *all, int count, const Elements &) {
         if (several()) meet(count);
         barrier();
         if (!several()) return own;
@@ -74,7 +76,6 @@ struct Cluster {
         barrier();
         return all;
     }
-    GN_DEVICE void leave() {}
 
    private:
     GN_DEVICE static Mbarrier *mbarrier() { return reinterpret_cast<Mbarrier *>(shared() + kMbarrierAt); }
@@ -102,13 +103,14 @@ struct Cluster {
     }
 };
 
-// Persistent teams of `slices` blocks walk over the units. All blocks of the grid are resident (cooperative launch).
-// A team's counter counts arrivals, and a block waits until all have arrived as often as itself. Slots of a unit are
-// written before the arrival and read after the wait; the next unit's are others (parity), and those of the unit after
-// next are written by no block before all have arrived at the next, so have read these. Leaving is counted too: the
-// last to leave finds everybody past the last wait and resets the counter.
+// Persistent teams of `slices` blocks walk over the units. All blocks of the grid are resident (cooperative launch). A
+// block publishes its part in one store of 16 bytes that ends with the number of the round, counted from 1, and waits
+// until each of the team's slots shows that number: nothing but the slot itself has to be ordered, so there is no fence.
+// The next round's slots are others (parity); those of the round after next are written by no block before all have
+// published in the next one, so have read these. A block that has done with its units arrives at the team's counter, and
+// the last one to arrive clears counter and slots: all is zero again, for the next launch.
 struct Team {
-    static constexpr bool kLooped = true;
+    static constexpr bool kWalks = true;
     const Arguments &arguments;
     uint32_t team, round = 0;  // the rest is found again, as x leaves few registers from round to round
 
@@ -116,71 +118,104 @@ struct Team {
     GN_DEVICE uint32_t unit() const { return team + round * static_cast<uint32_t>(arguments.teams); }
     GN_DEVICE uint32_t rank() const { return block() - team * static_cast<uint32_t>(arguments.slices); }
     GN_DEVICE bool more() const { return unit() < static_cast<uint32_t>(arguments.units); }
+    GN_DEVICE bool last() const { return following() >= static_cast<uint32_t>(arguments.units); }
+    GN_DEVICE uint32_t following() const { return unit() + static_cast<uint32_t>(arguments.teams); }
     GN_DEVICE void next() { ++round; }
     GN_DEVICE uint32_t parity() const { return round & 1; }
 
     // As Cluster::unite. Between two calls every thread passes a barrier after its last reading of shared memory.
-    template <bool pivoted>
-    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots) {
+    // `elements(rank)`: of the unit, in that block's part. `meanwhile`: what a block does before it waits for others.
+    template <bool pivoted, class Elements, class Meanwhile>
+    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots, const Elements &elements, const Meanwhile &meanwhile) {
         const bool any = combine_block<pivoted>(p, flag, slots);
-        if (thread() < 32) {
-            const uint32_t lane = thread();
-            if (lane == 0) {
-                store_partial(slot(rank(), 0, 1), p);
-                meet();
-            }
-            warp_barrier();
-            p = combine_warp<pivoted>(collect<pivoted>(0, 1));
-            if (lane == 0) slots[kSlots] = p;
-        }
+        if (thread() == 0) publish_part(0, 1, p);
+        meanwhile();
+        Partial *of_warps = slots + kSlots;
+        p = collect(thread(), threads(), 0, 1, elements);
+        if (thread() / 32 * 32 < size()) p = combine_warp<pivoted>(p);
+        if (thread() % 32 == 0) of_warps[thread() / 32] = p;
         barrier();
-        p = slots[kSlots];
+        if (size() <= 32) {
+            p = of_warps[0];
+        } else {
+            p = thread() % 32 < threads() / 32 ? of_warps[thread() % 32] : Partial{0, 0, 0, 0};
+            p = broadcast<pivoted>(combine_warp<pivoted, 16>(p));
+        }
         return any;
     }
-    GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count) {
-        // Of a whole slab: the last one of a sample may have fewer, and teams at it would meet the slots of others.
-        const int room = 1 + static_cast<int>(divide(static_cast<uint32_t>(arguments.slab) - 1, arguments.by_group_channels));
+    template <class Elements>
+    GN_DEVICE const Partial *unite_all(Partial *own, Partial *united, int count, const Elements &elements) {
+        Partial *scratch = reinterpret_cast<Partial *>(shared() + arguments.received_at);  // of each 32 blocks, for each group
+        const int room = room_of(), parts = static_cast<int>((size() + 31) / 32), warps = static_cast<int>(threads() / 32);
+        const uint32_t lane = thread() % 32;
         barrier();
-        for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) {
-            store_partial(slot(rank(), i, room), own[i]);
+        for (int i = static_cast<int>(thread()); i < count; i += static_cast<int>(threads())) publish_part(i, room, own[i]);
+        Partial *to = parts == 1 ? united : scratch;
+        for (int part = static_cast<int>(thread() / 32); part < count * parts; part += warps) {
+            const int i = part / parts;
+            const uint32_t from = static_cast<uint32_t>(part - i * parts) * 32 + lane;
+            const Partial p = combine_warp<true>(collect(from, size(), i, room, elements));
+            if (lane == 0) to[part] = p;
         }
         barrier();
-        if (thread() == 0) meet();
-        barrier();
-        for (int i = static_cast<int>(thread() / 32); i < count; i += static_cast<int>(threads() / 32)) {
-            const Partial p = combine_warp<true>(collect<true>(i, room));
-            if (thread() % 32 == 0) united[i] = p;
+        if (parts > 1) {
+            for (int i = static_cast<int>(thread() / 32); i < count; i += warps) {
+                const int each = (parts + 31) / 32;
+                Partial p{0, 0, 0, 0};
+                for (int k = static_cast<int>(lane) * each; k < static_cast<int>(lane + 1) * each && k < parts; ++k) {
+                    p = combine(p, scratch[i * parts + k]);
+                }
+                p = combine_warp<true>(p);
+                if (lane == 0) united[i] = p;
+            }
+            barrier();
         }
-        barrier();
         return united;
     }
-    GN_DEVICE void leave() {
-        if (thread() != 0 || round == 0) return;  // a team without a unit has never arrived
-        uint32_t *counter = arguments.counters + team * kCounterStride;
-        const uint32_t size = static_cast<uint32_t>(arguments.slices);
-        if (arrive(counter) == (round + 1) * size - 1) store(counter, 0u);
+    // After the last unit, and before the block's threads part.
+    GN_DEVICE void leave() const {
+        if (thread() >= 32) return;
+        const int room = room_of();
+        float before = 0.0f;
+        if (thread() == 0) before = static_cast<float>(arrive(counter(room)));
+        if (shuffle(before, 0) != static_cast<float>(size() - 1)) return;
+        warp_barrier();  // what lane 0 has seen the others may overwrite
+        if (thread() == 0) store(counter(room), 0u);
+        for (uint32_t i = thread(); i < 2 * size() * static_cast<uint32_t>(room); i += 32) {
+            store(slots_of(room) + i, Bits128{{0, 0, 0, 0}});
+        }
     }
 
    private:
-    GN_DEVICE Partial *slot(uint32_t of, int i, int room) const {
-        const uint32_t size = static_cast<uint32_t>(arguments.slices);
-        return reinterpret_cast<Partial *>(arguments.partials) + ((team * 2 + parity()) * size + of) * room + i;
+    GN_DEVICE uint32_t size() const { return static_cast<uint32_t>(arguments.slices); }
+    // Groups of a whole slab: the last one of a sample may have fewer, and teams at it would meet the slots of others.
+    GN_DEVICE int room_of() const {
+        return 1 + static_cast<int>(divide(static_cast<uint32_t>(arguments.slab) - 1, arguments.by_group_channels));
     }
-    GN_DEVICE void meet() const {
-        uint32_t *counter = arguments.counters + team * kCounterStride;
-        const uint32_t all = (round + 1) * static_cast<uint32_t>(arguments.slices);
-        arrive(counter);
-        while (arrived(counter) < all) pause();
+    // A team's counter, a cache line, and then its slots: [parity][rank][group of the slab].
+    GN_DEVICE uint32_t *counter(int room) const {
+        return arguments.counters + team * (kCounterStride + 2 * size() * static_cast<uint32_t>(room) * kSlotWords);
     }
-    // Lane l's share of the team: consecutive ranks, so that the order of ranks is kept.
-    template <bool pivoted>
-    GN_DEVICE Partial collect(int i, int room) const {
-        const int size = arguments.slices, share = (size + 31) / 32, lane = static_cast<int>(thread() % 32);
+    GN_DEVICE Bits128 *slots_of(int room) const { return reinterpret_cast<Bits128 *>(counter(room) + kCounterStride); }
+    GN_DEVICE Bits128 *slot(uint32_t of, int i, int room) const {
+        return slots_of(room) + (parity() * size() + of) * static_cast<uint32_t>(room) + static_cast<uint32_t>(i);
+    }
+    GN_DEVICE void publish_part(int i, int room, const Partial &p) const {
+        publish(slot(rank(), i, room), Bits128{{as_bits(p.pivot), as_bits(p.mean), as_bits(p.m2), round + 1}});
+    }
+    // The parts of consecutive ranks, thread `mine` of `many` its share, so that the order of ranks is kept.
+    template <class Elements>
+    GN_DEVICE Partial collect(uint32_t mine, uint32_t many, int i, int room, const Elements &elements) const {
+        const uint32_t share = (size() + many - 1) / many;
         Partial p{0, 0, 0, 0};
-        for (int k = 0; k < share; ++k) {
-            const int of = lane * share + k;
-            if (of >= size) break;
-            p = combine(p, load_partial<pivoted>(slot(static_cast<uint32_t>(of), i, room)));
+#pragma unroll 1
+        for (uint32_t of = mine * share; of < (mine + 1) * share && of < size(); ++of) {
+            Bits128 v = published(slot(of, i, room));
+            while (v.word[3] != round + 1) {
+                pause();
+                v = published(slot(of, i, room));
+            }
+            p = combine(p, Partial{as_float(v.word[0]), as_float(v.word[1]), as_float(v.word[2]), elements(of)});
         }
         return p;
     }

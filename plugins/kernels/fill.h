@@ -44,6 +44,8 @@ inline Arguments arguments_of(const gn_problem &p, const gn_choice &c, const gn_
 
     nchw_arguments(p, c, b, a);
     if (rows && (a.phase || a.pitch % lanes || a.output_pitch % lanes)) a.scattered = 1;
+    a.ahead = rows && a.scattered ? 0 : c.ahead;
+    a.ahead_at = c.shared - c.ahead * c.threads * kVectorBytes;
 
     a.rows = ceil_div(u.steps, c.slices / u.column_slices);
     a.pieces = static_cast<int32_t>(u.pieces);

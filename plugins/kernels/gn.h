@@ -21,7 +21,7 @@ typedef enum {
     GN_WARP,     // a warp for each unit, several units in a block; NCHW only
     GN_BLOCK,    // a block for each unit, x held in registers
     GN_CLUSTER,  // a cluster of blocks for each unit, statistics exchanged over distributed shared memory; sm_90 and later
-    GN_TEAM,     // persistent teams of blocks walk over the units, an integer barrier between them; cooperative launch
+    GN_TEAM,     // persistent teams of blocks walk over the units and load one while they compute another; cooperative launch
     GN_SPLIT,    // two kernels: statistics of chunks, then everything else, last chunk first; x is read twice
     GN_VARIANTS
 } gn_variant;
@@ -76,6 +76,7 @@ typedef struct {
     int64_t units;             // N * G, or N * ceil(C / slab)
     int64_t blocks;            // grid, of each of the kernels
     int32_t shared;            // bytes of dynamic shared memory
+    int32_t ahead;             // GN_TEAM: vectors of a thread that are copied to shared memory while the unit before is computed
     int32_t counters;          // 32-bit integers, zero before the first launch and left zero by every launch
     int64_t workspace;         // bytes, contents irrelevant before and after
 } gn_choice;
@@ -86,7 +87,7 @@ typedef struct {
     const void *modulation_scale, *modulation_shift;  // s and t, (N, C)
     void *y, *sum;                         // shape of x
     void *workspace;                       // choice.workspace bytes, 16-byte aligned
-    uint32_t *counters;                    // choice.counters integers
+    uint32_t *counters;                    // choice.counters integers, 16-byte aligned
 } gn_buffers;
 
 // All of them write one line, zero-terminated, into `message` (may be null when `size` is 0) whenever they do not

@@ -2,6 +2,7 @@
 #include <cuda_runtime.h>
 
 #include "launch.h"
+#include "tiles.h"
 
 namespace gn {
 namespace {
@@ -50,8 +51,20 @@ std::string launch(Kernel kernel, const Grid &grid, const Arguments &arguments, 
             overlap.val.programmaticStreamSerializationAllowed = 1;
         }
     }
+    const void *function = reinterpret_cast<const void *>(kernel);
+    if (grid.shared > kSharedBytes) {
+        // All there is, whatever is needed, as another thread may be launching the same kernel with more.
+        cudaError_t error = cudaSuccess;
+        int device = 0;
+        error = cudaGetDevice(&device);
+        const int most = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin, device, error);
+        if (error == cudaSuccess) error = cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize, most);
+        if (error == cudaSuccess)
+            error = cudaFuncSetAttribute(function, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
+        if (error != cudaSuccess) return told(grid.name, error);
+    }
     void *parameters[] = {const_cast<Arguments *>(&arguments)};
-    const cudaError_t error = cudaLaunchKernelExC(&config, reinterpret_cast<const void *>(kernel), parameters);
+    const cudaError_t error = cudaLaunchKernelExC(&config, function, parameters);
     return error == cudaSuccess ? "" : told(grid.name, error);
 }
 

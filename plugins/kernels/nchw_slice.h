@@ -41,6 +41,7 @@ struct Slice {
         return t >= 16 && t - 16 < trail ? vectors * vector + t - 16 : kNone;
     }
     static constexpr int32_t kNone = -16;
+    GN_DEVICE int32_t elements(int vector) const { return lead + vectors * vector + trail; }
 };
 
 // Those elements, kept in shared memory, each by its thread for itself: there it takes no register.
@@ -99,7 +100,7 @@ GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
         channel = divide(static_cast<uint32_t>(from), a.by_positions);
         into = static_cast<uint32_t>(from) - channel * s.period;
     }
-    set_channels(s, a, into, static_cast<uint32_t>(s.lead + s.vectors * kVector + s.trail));
+    set_channels(s, a, into, static_cast<uint32_t>(s.elements(kVector)));
     s.sample = static_cast<int32_t>(divide(static_cast<uint32_t>(unit), a.by_slabs));
     s.first = (static_cast<int32_t>(unit) - s.sample * a.groups) * a.group_channels + static_cast<int32_t>(channel);
     return s;
@@ -118,7 +119,7 @@ GN_DEVICE Slice part_of(const Slice &whole, const Arguments &a, int32_t begin, i
     const uint32_t from = whole.offset + static_cast<uint32_t>(begin * kVector - s.lead);
     const uint32_t channel = divide(from, a.by_positions);
     s.first = whole.first + static_cast<int32_t>(channel);
-    set_channels(s, a, from - channel * s.period, static_cast<uint32_t>(s.lead + s.vectors * kVector + s.trail));
+    set_channels(s, a, from - channel * s.period, static_cast<uint32_t>(s.elements(kVector)));
     return s;
 }
 
@@ -145,17 +146,61 @@ GN_DEVICE void each_in_turn(Bits128 (&held)[vectors], int count, Use use) {
     }
 }
 
-// `looped`: a register that only some threads load looks filled before, all the way round a loop, unless it is.
+// A team's block copies the first vectors of each thread's share of the next unit to shared memory, where only that thread
+// reads them, so that memory is never idle while the block computes or waits for others. Those of a warp lie as in x.
+GN_DEVICE Bits128 *ahead_of(const Arguments &a, uint32_t index) {
+    return reinterpret_cast<Bits128 *>(shared() + a.ahead_at) + (index / 32 * static_cast<uint32_t>(a.ahead) * 32 + index % 32);
+}
+// What is to be copied: found before x fills the registers.
+struct Ahead {
+    const Bits128 *from;
+    int count;
+};
+template <int dtype>
+GN_DEVICE Ahead ahead_in(const Slice &s, const Arguments &a, int vectors) {
+    const Crew crew{thread(), threads()};
+    const int share = crew.share(s.vectors, vectors);
+    return Ahead{reinterpret_cast<const Bits128 *>(at<typename Number<dtype>::Stored>(a.x, s)) + crew.first(vectors),
+                 share < a.ahead ? share : a.ahead};
+}
+template <int vectors>
+GN_DEVICE void copy_ahead(const Ahead &next, const Arguments &a) {
+    const Bits128 *from = next.from;
+    Bits128 *to = ahead_of(a, thread());
+    forget(from), forget(to);  // else every address is computed anew
+#pragma unroll
+    for (int j = 0; j < vectors; ++j) {
+        if (j < next.count) copy(to + j * 32, from + j * 32);
+    }
+}
+template <int vectors>
+GN_DEVICE void take_ahead(Bits128 (&held)[vectors], int count, const Arguments &a, uint32_t index) {
+    const Bits128 *from = ahead_of(a, index);
+    const int copied = count < a.ahead ? count : a.ahead;
+    forget(from);
+    copies_arrived();
+#pragma unroll
+    for (int j = 0; j < vectors; ++j) {
+        if (j < copied) held[j] = from[j * 32];
+    }
+}
+
+enum Loading {
+    kStraight,
+    kLooped,  // a register that only some threads load looks filled before, all the way round a loop, unless it is
+    kAhead    // in a loop, and the first a.ahead vectors of each thread have been copied
+};
 
 // x + residual. In stages, of as many vectors of each as there are registers for: 6, 3 and 1 of 10.
-template <int dtype, bool looped, int vectors>
-GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Slice &s, const Crew &crew, int count,
-                        const void *residual, void *sum) {
+template <int dtype, Loading loading, int vectors>
+GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Slice &s, const Arguments &a, const Crew &crew,
+                        int count, const void *residual, void *sum) {
     using Stored = typename Number<dtype>::Stored;
     const Bits128 *more = reinterpret_cast<const Bits128 *>(at<Stored>(residual, s)) + crew.first(vectors);
     Bits128 *to = reinterpret_cast<Bits128 *>(at<Stored>(sum, s)) + crew.first(vectors);
     forget(from), forget(more), forget(to);
-    constexpr int kMost = vectors == 8 ? 8 : looped ? 11 : 12;  // in registers at a time, the most without spills
+    if (loading == kAhead) copies_arrived();
+    constexpr int kMost = vectors == 8 ? 8 : loading != kStraight ? 11 : 12;  // in registers at a time, the most without spills
     Bits128 other[vectors];
     int end = 0;
 #pragma unroll
@@ -165,12 +210,13 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
 #pragma unroll
             for (int k = j; k < (end < vectors ? end : vectors); ++k) {
                 other[k] = Bits128{}, forget(other[k]);
-                if (looped) held[k] = Bits128{}, forget(held[k]);
-                if (k < count) held[k] = load_once(from + k * 32);
+                if (loading != kStraight) held[k] = Bits128{}, forget(held[k]);
+                if (k < count && !(loading == kAhead && k < a.ahead)) held[k] = load_once(from + k * 32);
                 if (k < count) other[k] = load_once(more + k * 32);
             }
         }
         if (j < count) {
+            if (loading == kAhead && j < a.ahead) held[j] = ahead_of(a, crew.index)[j * 32];
             add<dtype>(held[j], other[j]);
             if (sum) store(to + j * 32, held[j]);
         }
@@ -178,7 +224,7 @@ GN_DEVICE void load_sum(Bits128 (&held)[vectors], const Bits128 *from, const Sli
 }
 
 // Loads a slice, all of it before any of it is used; adds the residual, and writes the sum if asked.
-template <int dtype, bool looped, int vectors>
+template <int dtype, Loading loading, int vectors>
 GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &s, const Arguments &a, const Crew &crew,
                           int count, const void *tensor, const void *residual, void *sum) {
     using Stored = typename Number<dtype>::Stored;
@@ -186,7 +232,7 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
     const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.first(vectors);
     const int32_t rest = s.vectors - crew.first(vectors);
     if (residual && !a.scattered) {
-        load_sum<dtype, looped>(held, from, s, crew, count, residual, sum);
+        load_sum<dtype, loading>(held, from, s, a, crew, count, residual, sum);
     } else if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             const int32_t k = (crew.first(vectors) + i * 32) * kVector;
@@ -196,9 +242,10 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
         forget(from);  // else every address is computed anew
 #pragma unroll
         for (int j = 0; j < vectors; ++j) {
-            if (looped) held[j] = Bits128{}, forget(held[j]);
-            if (j * 32 < rest) held[j] = load_once(from + j * 32);
+            if (loading != kStraight) held[j] = Bits128{}, forget(held[j]);
+            if (j * 32 < rest && !(loading == kAhead && j < a.ahead)) held[j] = load_once(from + j * 32);
         }
+        if constexpr (loading == kAhead) take_ahead(held, count, a, crew.index);
     }
     if (crew.index < Extra::kThreads) {
         const int32_t e = s.extra(kVector, crew);

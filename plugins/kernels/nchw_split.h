@@ -9,7 +9,7 @@ GN_DEVICE Partial *chunk(const Arguments &a, int64_t unit) {
     return reinterpret_cast<Partial *>(a.partials) + unit * a.slices;
 }
 
-// Shared memory: kSlots + 1 partials and the extra elements. Each thread makes one part of all its vectors, tile
+// Shared memory: kAllSlots partials and the extra elements. Each thread makes one part of all its vectors, tile
 // after tile; then the block does.
 template <int dtype>
 GN_DEVICE void nchw_statistics(const Arguments &a) {
@@ -20,14 +20,14 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
     const Slice whole = slice_of<dtype, true>(a, unit, rank);
     const int32_t tile = static_cast<int32_t>(crew.size) * kSplitVectors;
     Partial *slots = reinterpret_cast<Partial *>(shared());
-    Extra *extras = reinterpret_cast<Extra *>(slots + kSlots + 1);
+    Extra *extras = reinterpret_cast<Extra *>(slots + kAllSlots);
     Partial p{0, 0, 0, 0};
 #pragma unroll 1
     for (int32_t begin = 0; begin == 0 || begin < whole.vectors; begin += tile) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
-        load_slice<dtype, true>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
+        load_slice<dtype, kLooped>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
         p = combine(p, measure_slice<dtype>(held, extras, crew, count));
     }
     combine_block<kPivoted>(p, false, slots);
@@ -54,7 +54,7 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
     const uint32_t unit = number / static_cast<uint32_t>(a.slices), rank = number - unit * static_cast<uint32_t>(a.slices);
     const Crew crew{thread(), threads()};
     Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes);
-    Extra *extras = reinterpret_cast<Extra *>(reinterpret_cast<Partial *>(shared()) + kSlots + 1);
+    Extra *extras = reinterpret_cast<Extra *>(reinterpret_cast<Partial *>(shared()) + kAllSlots);
     const void *tensor = a.sum ? a.sum : a.x, *residual = a.sum ? nullptr : a.residual;
     const Slice whole = slice_of<dtype, true>(a, unit, rank);
     bool large = false;
@@ -70,7 +70,7 @@ GN_DEVICE void nchw_apply(const Arguments &a) {
         const Slice s = part_of<dtype>(whole, a, begin, tile);
         const int count = crew.share(s.vectors, kSplitVectors);
         Bits128 held[kSplitVectors];
-        load_slice<dtype, true>(held, extras, s, a, crew, count, tensor, residual, nullptr);
+        load_slice<dtype, kLooped>(held, extras, s, a, crew, count, tensor, residual, nullptr);
         if (a.refill) {
             barrier();  // all have read the table of the tile before
             large = barrier_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, crew.size));

@@ -17,7 +17,7 @@ GN_DEVICE void nchw_warp(const Arguments &a) {
     const int count = crew.share(s.vectors, vectors);
     Bits128 held[vectors];
     Extra *extras = reinterpret_cast<Extra *>(shared()) + warp * Extra::kThreads;
-    load_slice<dtype, false>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
+    load_slice<dtype, kStraight>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
     Affine *table = reinterpret_cast<Affine *>(shared() + kReservedBytes) + warp * a.table;
     const bool large = warp_any(fill<dtype>(table, a, s.sample, s.first, s.channels, crew.index, 32));
 

@@ -13,6 +13,10 @@ struct Patch {
     uint32_t begin, end;             // channels of the patch
     uint32_t groups;                 // of the patch; of one group alone it may hold a part
     bool last;                       // what follows its channels is padding
+
+    GN_DEVICE uint32_t channels_of_group(const Arguments &a) const {
+        return groups == 1 ? end - begin : static_cast<uint32_t>(a.group_channels);
+    }
 };
 
 template <int dtype>
@@ -110,16 +114,30 @@ GN_DEVICE void store_some(typename Number<dtype>::Stored *address, const Bits128
     }
 }
 
-// Loads `count` rows, all of them before any is used. In a loop the others become zeros: else these registers seem to
-// hold something all the way round, and others are needed.
-template <int dtype, bool looped, int vectors>
+// As for NCHW: the first rows of a thread's share of the next patch.
+template <int dtype>
+GN_DEVICE void copy_ahead(const Patch &p, const Arguments &a) {
+    const Place t = place_of<dtype>(a, p);
+    const int count = t.share(static_cast<uint32_t>(p.rows), a);
+    const typename Number<dtype>::Stored *from =
+        static_cast<const typename Number<dtype>::Stored *>(a.x) + offset_of(a, p, t, 0, a.pitch);
+    Bits128 *to = ahead_of(a, this_thread());
+#pragma unroll 1
+    for (int j = 0; j < count && j < a.ahead; ++j) {
+        copy(to + j * 32, reinterpret_cast<const Bits128 *>(from));
+        from += a.step;
+    }
+}
+
+// Loads `count` rows, all of them before any is used. In a loop the others become zeros: see Loading.
+template <int dtype, Loading loading, int vectors>
 GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Patch &p, const Place &t, int64_t begin,
                          int count, const void *tensor) {
     using Stored = typename Number<dtype>::Stored;
     const Stored *from = static_cast<const Stored *>(tensor) + offset_of(a, p, t, begin, a.pitch);
     if (a.scattered) {
 #pragma unroll
-        for (int j = 0; looped && j < vectors; ++j) held[j] = Bits128{}, forget(held[j]);
+        for (int j = 0; loading != kStraight && j < vectors; ++j) held[j] = Bits128{}, forget(held[j]);
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
             vector = i < count ? load_some<dtype>(from + i * a.step, t.end) : Bits128{};
         });
@@ -127,11 +145,12 @@ GN_DEVICE void load_rows(Bits128 (&held)[vectors], const Arguments &a, const Pat
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) {
-        if (looped) held[j] = Bits128{}, forget(held[j]);
-        if (j < count) held[j] = load_once(reinterpret_cast<const Bits128 *>(from));
+        if (loading != kStraight) held[j] = Bits128{}, forget(held[j]);
+        if (j < count && !(loading == kAhead && j < a.ahead)) held[j] = load_once(reinterpret_cast<const Bits128 *>(from));
         from += a.step;
         forget(from);  // else every address is computed from the first
     }
+    if constexpr (loading == kAhead) take_ahead(held, count, a, this_thread());
 }
 
 // Adds the residual to rows that are loaded, and writes the sum if asked.

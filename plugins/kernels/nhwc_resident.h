@@ -11,8 +11,11 @@ GN_DEVICE int begin_patch(Bits128 (&held)[vectors], const Arguments &a, const Ex
     const Patch p = patch_of<dtype>(a, exchange.unit(), exchange.rank());
     const Place t = place_of<dtype>(a, p);
     const int count = t.share(static_cast<uint32_t>(p.rows), a);
-    load_rows<dtype, Exchange::kLooped>(held, a, p, t, 0, count, a.x);
+    load_rows<dtype, Exchange::kWalks ? kAhead : kStraight>(held, a, p, t, 0, count, a.x);
     if (thread() == 0) bench::patch() = p;
+    if constexpr (Exchange::kWalks) {
+        if (!exchange.last()) copy_ahead<dtype>(patch_of<dtype>(a, exchange.following(), exchange.rank()), a);
+    }
     barrier();
     return count;
 }
@@ -22,7 +25,11 @@ GN_DEVICE void finish_patch(Bits128 (&held)[vectors], const Arguments &a, Exchan
     fill_table<dtype>(a);
     if (a.residual) add_rows<dtype>(held, a, bench::patch(), 0, count(), a.residual, a.sum);
     measure_rows<dtype>(held, count, static_cast<uint32_t>(bench::patch().rows), a);
-    const Partial *united = exchange.unite_all(bench::own(), bench::united(), static_cast<int>(bench::patch().groups));
+    const auto elements = [&](uint32_t rank) {
+        const Patch p = patch_of<dtype>(a, exchange.unit(), rank);
+        return static_cast<float>(p.rows) * static_cast<float>(p.channels_of_group(a));
+    };
+    const Partial *united = exchange.unite_all(bench::own(), bench::united(), static_cast<int>(bench::patch().groups), elements);
     const bool care = prepare<dtype, false>(united, a);
     apply_rows<dtype, epilogue, false>(held, 0, care, a, count);
     pad_output<dtype>(a, bench::patch());
@@ -32,6 +39,9 @@ GN_DEVICE void finish_patch(Bits128 (&held)[vectors], const Arguments &a, Exchan
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nhwc_resident(const Arguments &a) {
     Exchange exchange(a);
+    if constexpr (Exchange::kWalks) {
+        if (exchange.more()) copy_ahead<dtype>(patch_of<dtype>(a, exchange.unit(), exchange.rank()), a);
+    }
 #pragma unroll 1
     while (exchange.more()) {
         Bits128 held[vectors];
@@ -44,7 +54,7 @@ GN_DEVICE void nhwc_resident(const Arguments &a) {
         exchange.next();
         if (exchange.more()) barrier();  // all have read the table
     }
-    exchange.leave();
+    if constexpr (Exchange::kWalks) exchange.leave();
 }
 
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>

@@ -25,7 +25,7 @@ GN_DEVICE void nhwc_statistics(const Arguments &a) {
         const Place t = place_of<dtype>(a, p);
         const int count = t.share(rows, a);
         Bits128 held[kSplitVectors];
-        load_rows<dtype, true>(held, a, p, t, begin, count, a.x);
+        load_rows<dtype, kLooped>(held, a, p, t, begin, count, a.x);
         if (a.residual) add_rows<dtype>(held, a, p, begin, count, a.residual, a.sum);
         measure_rows<dtype>(held, Known{count}, rows, a);
         each_group(p, [&](uint32_t group) {
@@ -78,7 +78,7 @@ GN_DEVICE void nhwc_apply(const Arguments &a) {
         const Place t = place_of<dtype>(a, p);
         const int count = t.share(static_cast<uint32_t>(p.rows - begin < tile ? p.rows - begin : tile), a);
         Bits128 held[kSplitVectors];
-        load_rows<dtype, true>(held, a, p, t, begin, count, tensor);
+        load_rows<dtype, kLooped>(held, a, p, t, begin, count, tensor);
         if (residual) add_rows<dtype>(held, a, p, begin, count, residual, nullptr);
         apply_rows<dtype, epilogue, kPivoted>(held, begin, care, a, Known{count});
     }

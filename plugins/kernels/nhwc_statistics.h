@@ -261,7 +261,7 @@ GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint
     barrier();
 
     const Patch &p = bench::patch();
-    const uint32_t channels = p.groups == 1 ? p.end - p.begin : static_cast<uint32_t>(a.group_channels);
+    const uint32_t channels = p.channels_of_group(a);
     const float n = static_cast<float>(rows) * static_cast<float>(channels);
     each_group(p, [&](uint32_t group) {
         constexpr bool kPivoted = Number<dtype>::kPivoted;

@@ -119,8 +119,40 @@ GN_DEVICE uint32_t arrived(const uint32_t *counter) {
 #endif
     return count;
 }
+// Sixteen bytes that other blocks see whole or not at all, and so know by a part of them that the rest is there.
+GN_DEVICE void publish(Bits128 *slot, const Bits128 &v) {
+    asm volatile(
+        "{\n .reg .b64 low, high;\n .reg .b128 whole;\n mov.b64 low, {%1, %2};\n mov.b64 high, {%3, %4};\n"
+        " mov.b128 whole, {low, high};\n st.relaxed.gpu.global.b128 [%0], whole;\n}" ::"l"(slot),
+        "r"(v.word[0]), "r"(v.word[1]), "r"(v.word[2]), "r"(v.word[3])
+        : "memory");
+}
+GN_DEVICE Bits128 published(const Bits128 *slot) {
+    Bits128 v;
+    asm volatile(
+        "{\n .reg .b64 low, high;\n .reg .b128 whole;\n ld.relaxed.gpu.global.b128 whole, [%4];\n"
+        " mov.b128 {low, high}, whole;\n mov.b64 {%0, %1}, low;\n mov.b64 {%2, %3}, high;\n}"
+        : "=r"(v.word[0]), "=r"(v.word[1]), "=r"(v.word[2]), "=r"(v.word[3])
+        : "l"(slot)
+        : "memory");
+    return v;
+}
 // The body of a loop that waits: lets the others run.
 GN_DEVICE void pause() {}
+
+// Copies of sixteen bytes to shared memory that go on beside what the thread does; all of its own are there, for itself,
+// after `copies_arrived`.
+#if __CUDA_ARCH__ >= 800
+GN_DEVICE void copy(Bits128 *to, const Bits128 *from) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+                 "l"(from)
+                 : "memory");
+}
+GN_DEVICE void copies_arrived() { asm volatile("cp.async.wait_all;" ::: "memory"); }
+#else
+GN_DEVICE void copy(Bits128 *to, const Bits128 *from) { *to = *from; }
+GN_DEVICE void copies_arrived() {}
+#endif
 
 // Global memory: all of it is read and written through these. `load` may be cached anywhere, `load_once` is streamed
 // past the first-level cache, `load_shared_by_blocks` sees what other blocks of the same launch wrote.

@@ -15,8 +15,9 @@ namespace {
 constexpr int64_t kCachedRate = 24, kMemoryRate = 12;
 constexpr int64_t kBlockNs = 100;      // the barriers of a block
 constexpr int64_t kClusterNs = 350;    // times the square of its blocks: large clusters do not fill the GPU
-constexpr int64_t kTeamNs = 3500;      // each round, of several teams: one may load while another stores
-constexpr int64_t kAloneNs = 12000;    // each round of a single team
+constexpr int64_t kTeamNs = 3500;      // of several teams: one may load while another stores
+constexpr int64_t kAloneNs = 6000;     // of a single team; estimated, as is the next one, since no GPU has timed them yet
+constexpr int64_t kAheadNs = 1500;     // of a round, beside that of what was not copied ahead of it
 constexpr int64_t kLaunchNs = 3500;    // the second kernel begins when the first has drained
 constexpr int64_t kCrowd = 4;          // blocks for each multiprocessor from which small ones are better
 constexpr int64_t kChunkBytes = 8192;  // of a chunk at least: a vector for each of kThreads
@@ -134,6 +135,20 @@ int64_t all_resident(const Question &q, int64_t of = kThreads) {
     return q.multiprocessors * resident(q.device, threads, shared);
 }
 
+// A counter of each team, and its slots: see Team in exchange.h.
+int64_t team_words(int64_t teams, int64_t size, int64_t groups) {
+    return teams * (kCounterStride + 2 * size * groups * kSlotWords);
+}
+
+// As much of the next unit as shared memory holds beside the blocks that must be resident.
+void look_ahead(const Question &q, gn_choice &c) {
+    if (q.device.compute_capability < kFirstWithCopies) return;
+    const int64_t here = ceil_div(c.blocks, q.multiprocessors);
+    const int64_t room = std::min<int64_t>(q.device.shared / here - 1024, q.device.shared_per_block) - c.shared;
+    c.ahead = static_cast<int32_t>(std::min<int64_t>(c.vectors, std::max<int64_t>(0, room / (kVectorBytes * c.threads))));
+    c.shared += c.ahead * c.threads * kVectorBytes;
+}
+
 // Teams of blocks of `threads`, which several tries improve on.
 void team(const Question &q, int64_t threads, Candidate &best) {
     const Units &u = q.units;
@@ -144,10 +159,7 @@ void team(const Question &q, int64_t threads, Candidate &best) {
         const int64_t steps = std::max(least, ceil_div(u.steps, all / teams / u.column_slices));
         const int64_t size = ceil_div(u.steps, steps) * u.column_slices, rounds = ceil_div(u.count, teams);
         if (size < 2 || ceil_div(u.count, rounds) < teams) continue;  // as many rounds with fewer teams
-        const int64_t waits = q.nanoseconds(teams == 1 ? kAloneNs : kTeamNs) * rounds;
-        const int64_t cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + waits;
-        if (best.cost && best.cost <= cost) continue;
-        const Candidate found = candidate(q, GN_TEAM, tile_of(u, steps, threads), size, teams * size, cost);
+        Candidate found = candidate(q, GN_TEAM, tile_of(u, steps, threads), size, teams * size, 1);
         if (!found.cost) {
             if (!best.cost) best = found;
             continue;
@@ -156,9 +168,13 @@ void team(const Question &q, int64_t threads, Candidate &best) {
             if (!best.cost) best = refused("its tables leave room for too few blocks");
             continue;
         }
+        found.choice.counters = static_cast<int32_t>(team_words(teams, size, u.groups));
+        if (rounds > 1) look_ahead(q, found.choice);
+        const int64_t first = teams == 1 ? kAloneNs : kTeamNs, vectors = found.choice.vectors, ahead = found.choice.ahead;
+        const int64_t waits = first + (rounds - 1) * ((first - kAheadNs) * (vectors - ahead) / vectors + kAheadNs);
+        found.cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + q.nanoseconds(waits);
+        if (best.cost && best.cost <= found.cost) continue;
         best = found;
-        best.choice.counters = static_cast<int32_t>(teams * kCounterStride);
-        best.choice.workspace = teams * 2 * size * u.groups * kPartialBytes;
         best.reason = number(teams) + (teams == 1 ? " team of " : " teams of ") + number(size) + " blocks, " +
                       number(rounds) + (rounds == 1 ? " round of units of " : " rounds of units of ") + bytes_text(u.bytes);
     }
@@ -242,10 +258,10 @@ extern "C" void gn_room(const gn_problem *largest, const gn_device *device, int6
     for (const Question &q : questions(*largest, *device)) {
         const int64_t wide = q.units.count * q.units.column_slices, all = all_resident(q);
         const int64_t small = q.units.columns <= kThreads / 2 ? all_resident(q, kThreads / 2) : all;
-        const int64_t most = std::max(all, small), chunks = 2 * all + wide;  // see `split`
-        const int64_t teams = std::max<int64_t>(1, most / 2);                // of two or more
-        *workspace = std::max(*workspace, std::max(chunks, 2 * most) * q.units.groups * kPartialBytes);
-        *counters = std::max(*counters, static_cast<int32_t>(teams * kCounterStride));
+        const int64_t chunks = 2 * all + wide;                                   // see `split`
+        const int64_t teams = std::max<int64_t>(1, std::max(all, small) / 2);    // of two or more
+        *workspace = std::max(*workspace, chunks * q.units.groups * kPartialBytes);
+        *counters = std::max(*counters, static_cast<int32_t>(team_words(teams, 2, q.units.groups)));
     }
 }
 

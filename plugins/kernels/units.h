@@ -116,8 +116,8 @@ inline int64_t reduced_bytes(const Units &u, int64_t threads) {
 inline int64_t shared_bytes(const gn_problem &p, const Units &u, int variant, Tile tile, int64_t slices) {
     if (p.layout == GN_NCHW) return nchw_table(p, variant, tile.vectors, tile.threads, slices).shared;
     const int64_t table = u.columns * (kVectorBytes / element_bytes(p.dtype)) * kChannelBytes;
-    const int64_t received = variant == GN_CLUSTER ? slices * u.groups * kPartialBytes : 0;
-    return kReservedBytes + reduced_bytes(u, tile.threads) + table + received;
+    const int64_t parts = variant == GN_CLUSTER ? slices : variant == GN_TEAM ? ceil_div(slices, 32) : 0;
+    return kReservedBytes + reduced_bytes(u, tile.threads) + table + parts * u.groups * kPartialBytes;
 }
 
 // Blocks that are resident on one multiprocessor at a time.

@@ -6,8 +6,8 @@
 
 namespace gn {
 
-// Counters of a team of blocks: 1024 teams of one cache line each, more than twice as many as any GPU can hold.
-constexpr int32_t kCounters = 32 * 1024;
+// 32-bit integers for the counters and slots of teams: 256 KB, for all blocks of any GPU and a slab of some ten groups.
+constexpr int32_t kCounters = 64 * 1024;
 
 class GroupNorm final : public nvinfer1::IPluginV3,
                         public nvinfer1::IPluginV3OneCore,

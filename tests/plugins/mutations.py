@@ -121,7 +121,7 @@ MUTATIONS = (
         "Mbarrier",
         (
             ("exchange.h", "        cluster_wait();\n    }", "    }"),
-            ("exchange.h", "leave() {}", "leave() { if (several()) cluster_wait(); }"),
+            ("exchange.h", "receive(mbarrier());\n            p =", "receive(mbarrier());\n            cluster_wait();\n            p ="),
         ),
     ),
     Mutation(
@@ -155,15 +155,15 @@ MUTATIONS = (
         "a team waits for the round before",
         NCHW,
         _TEAM,
-        "workspace",
-        (("exchange.h", "const uint32_t all = (round + 1) *", "const uint32_t all = round *"),),
+        "",
+        (("exchange.h", "while (v.word[3] != round + 1)", "while (v.word[3] < round)"),),
     ),
     Mutation(
         "a team's slots are the same in every round",
         NCHW,
         _TEAM,
-        "race: ",
-        (("exchange.h", "(team * 2 + parity())", "(team * 2)"),),
+        "deadlock",
+        (("exchange.h", "(parity() * size() + of)", "of"),),
     ),
     Mutation(
         "a team's blocks are combined as they arrive",
@@ -173,10 +173,10 @@ MUTATIONS = (
         (
             (
                 "exchange.h",
-                "slot(rank(), 0, 1)",
-                "slot(arrive(arguments.counters + team * kCounterStride + 1) % arguments.slices, 0, 1)",
+                "slot(rank(), i, room)",
+                "slot(arrive(counter(room) + 1) % size(), i, room)",
             ),
-            ("exchange.h", "store(counter, 0u);", "store(counter, 0u), store(counter + 1, 0u);"),
+            ("exchange.h", "store(counter(room), 0u);", "store(counter(room), 0u), store(counter(room) + 1, 0u);"),
         ),
     ),
     Mutation(
@@ -184,14 +184,28 @@ MUTATIONS = (
         NCHW,
         _TEAM,
         "a counter is not zero again",
-        (("exchange.h", "store(counter, 0u);", "return;"),),
+        (("exchange.h", "store(counter(room), 0u);", "return;"),),
     ),
     Mutation(
         "one table of channels for all rounds of a team",
         NCHW,
         _TEAM,
-        "race: ",
-        (("nchw_resident.h", " + exchange.parity() * a.table", ""),),
+        "",
+        (("nchw_resident.h", " + parity * a.table", ""),),
+    ),
+    Mutation(
+        "slots are left as they are",
+        NCHW,
+        _TEAM,
+        "a counter is not zero again",
+        (("exchange.h", "store(slots_of(room) + i, Bits128{{0, 0, 0, 0}});", ""),),
+    ),
+    Mutation(
+        "what was copied ahead is taken before it has come",
+        NCHW,
+        _TEAM,
+        "",
+        (("nchw_slice.h", "    copies_arrived();\n#pragma unroll", "#pragma unroll"),),
     ),
     Mutation(
         "the elements after the last vector one further",
@@ -306,14 +320,7 @@ MUTATIONS = (
         NHWC,
         Case(2, 40, 3, 30, "nhwc", variant="team"),
         "race: ",
-        (
-            (
-                "exchange.h",
-                "slot(rank(), i, room)",
-                "slot(rank(), i, count)",
-            ),
-            ("exchange.h", "collect<true>(i, room)", "collect<true>(i, count)"),
-        ),
+        (("exchange.h", "const int room = room_of(), parts", "const int room = count, parts"),),
     ),
 )
 

@@ -70,7 +70,7 @@ def holds(p: Problem, d: Device, selection: python.Selection) -> None:
     assert 0 < c.threads <= THREADS
     assert c.threads % 32 == 0
     assert 0 < c.blocks <= GRID
-    assert c.shared <= 48 << 10, "more shared memory than every device gives without asking"
+    assert c.shared - c.ahead * c.threads * 16 <= 48 << 10, "more shared memory than every device gives without asking"
     assert c.units == u.count
     rows = c.threads // u.columns  # of a block, in one go
     if c.variant == "warp":
@@ -94,8 +94,9 @@ def holds(p: Problem, d: Device, selection: python.Selection) -> None:
         assert d.cooperative
         assert c.blocks == teams * c.slices
         assert teams <= c.units
-        assert c.counters >= teams
-        assert c.workspace >= teams * 2 * c.slices * u.groups * PARTIAL_BYTES
+        assert c.counters >= teams * (1 + 2 * c.slices * u.groups * PARTIAL_BYTES // 4)
+        assert 0 <= c.ahead <= c.vectors
+        assert c.shared <= d.shared_per_block
         assert c.blocks * c.threads <= d.threads * d.multiprocessors, "they wait for blocks that cannot start"
         assert c.blocks * c.threads * 64 <= d.registers * d.multiprocessors
         assert ceil_div(c.blocks, d.multiprocessors) * (c.shared + 1024) <= d.shared

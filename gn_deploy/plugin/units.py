@@ -94,7 +94,7 @@ def slabs_of(p: Problem) -> list[int]:
 
 
 def units_of(p: Problem, slab: int) -> Units:
-    """Of a problem that ``select.check`` has accepted and that is not empty, in slabs out of ``slabs_of``."""
+    """Of a problem that ``check.wrong`` has accepted and that is not empty, in slabs out of ``slabs_of``."""
     size = ELEMENT_BYTES[p.dtype]
     lanes, group = VECTOR_BYTES // size, p.channels // p.groups
     if p.layout == "nchw":

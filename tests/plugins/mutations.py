@@ -121,7 +121,11 @@ MUTATIONS = (
         "Mbarrier",
         (
             ("exchange.h", "        cluster_wait();\n    }", "    }"),
-            ("exchange.h", "receive(mbarrier());\n            p =", "receive(mbarrier());\n            cluster_wait();\n            p ="),
+            (
+                "exchange.h",
+                "receive(mbarrier());\n            p =",
+                "receive(mbarrier());\n            cluster_wait();\n            p =",
+            ),
         ),
     ),
     Mutation(

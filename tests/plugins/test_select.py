@@ -12,6 +12,7 @@ from gn_deploy.decision import Rejected
 from gn_deploy.errors import InputError
 from gn_deploy.plugin import select as python
 from gn_deploy.plugin.binding import VARIANTS, Library, as_dict
+from gn_deploy.plugin.check import check
 from gn_deploy.plugin.problem import DEVICES, Device, Problem, device, without
 from gn_deploy.plugin.units import ELEMENT_BYTES, GRID, PARTIAL_BYTES, THREADS, ceil_div, slabs_of, units_of
 from scripts import kernel_choices
@@ -41,7 +42,7 @@ def library() -> Library:
 
 def same(library: Library, p: Problem, d: Device, variant: str | None = None) -> python.Selection | Rejected:
     """The answer of both, which must be the same, words and all."""
-    decision = python.check(p)
+    decision = check(p)
     assert library.check(p) == decision
     if isinstance(decision, Rejected):
         for select in (lambda: library.select(p, d, variant), lambda: python.select(p, d, variant)):
@@ -160,8 +161,8 @@ def test_any_problem_on_any_device_is_chosen_alike_and_served(p: Problem, d: Dev
     if isinstance(selection, python.Selection):
         holds(p, d, selection)
     else:
-        assert variant is not None or isinstance(python.check(p), Rejected)
-    if not isinstance(python.check(p), Rejected):
+        assert variant is not None or isinstance(check(p), Rejected)
+    if not isinstance(check(p), Rejected):
         assert isinstance(python.select(p, d, "split"), python.Selection), "the fallback serves all"
 
 
@@ -188,7 +189,7 @@ def test_any_problem_on_any_device_is_chosen_alike_and_served(p: Problem, d: Dev
 )
 def test_what_is_no_problem_is_told(library: Library, change: dict[str, object], said: str) -> None:
     bad = replace(Problem(2, 64, 100, 8), **change)
-    decision = python.check(bad)
+    decision = check(bad)
     assert isinstance(decision, Rejected)
     assert said in decision.reason
     there = library.check(bad)
@@ -245,7 +246,7 @@ def test_there_is_room_for_every_smaller_problem(p: Problem, d: Device, data: st
         samples=data.draw(st.integers(0, max(0, p.samples))),
         positions=data.draw(st.integers(0, max(0, p.positions))),
     )
-    if isinstance(python.check(p), Rejected):
+    if isinstance(check(p), Rejected):
         assert (workspace, counters) == (0, 0)
         return
     for variant in VARIANTS:

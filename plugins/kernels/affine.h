@@ -35,13 +35,13 @@ GN_DEVICE Affine affine_of(const Arguments &a, int64_t sample, int32_t channel) 
     const auto value = [](uint32_t bits) { return Number<dtype>::widen(static_cast<Stored>(bits)); };
     uint32_t scale = at(a.scale, channel, one), bias = at(a.bias, channel, 0), more = 0, shift = 0;
     const bool modulated = a.modulation_scale || a.modulation_shift;
-    if (modulated) {
+    if (__builtin_expect(modulated, false)) {
         const int64_t i = sample * a.channels + channel;
         more = at(a.modulation_scale, i, 0), shift = at(a.modulation_shift, i, 0);
     }
     forget(scale), forget(bias), forget(more), forget(shift);
     Affine affine{value(scale), value(bias)};
-    if (modulated) {
+    if (__builtin_expect(modulated, false)) {
         const float gain = 1.0f + value(more);
         affine.gain *= gain;
         affine.offset = affine.offset * gain + value(shift);

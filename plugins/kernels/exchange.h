@@ -43,11 +43,12 @@ struct Cluster {
     GN_DEVICE void next() { done = true; }
     GN_DEVICE uint32_t parity() const { return 0; }
 
-    // In: the thread's part. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in shared memory.
+    // In: the thread's part, `equal` as in combine_block. Out: the unit's, the same in all threads. `slots`: kSlots + 1 in
+    // shared memory.
     template <bool pivoted, class Elements, class Meanwhile>
-    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots, const Elements &, const Meanwhile &) {
+    GN_DEVICE bool unite(Partial &p, bool equal, bool flag, Partial *slots, const Elements &, const Meanwhile &) {
         if (several()) meet(1);
-        const bool any = combine_block<pivoted>(p, flag, slots);
+        const bool any = combine_block<pivoted>(p, equal, flag, slots);
         if (several()) {
             if (thread() < static_cast<uint32_t>(arguments.slices)) {
                 send(bits_of(p), reinterpret_cast<Bits128 *>(slot(cluster_rank(), 0, 1)), mbarrier(), thread());
@@ -126,8 +127,9 @@ struct Team {
     // As Cluster::unite. Between two calls every thread passes a barrier after its last reading of shared memory.
     // `elements(rank)`: of the unit, in that block's part. `meanwhile`: what a block does before it waits for others.
     template <bool pivoted, class Elements, class Meanwhile>
-    GN_DEVICE bool unite(Partial &p, bool flag, Partial *slots, const Elements &elements, const Meanwhile &meanwhile) {
-        const bool any = combine_block<pivoted>(p, flag, slots);
+    GN_DEVICE bool unite(Partial &p, bool equal, bool flag, Partial *slots, const Elements &elements,
+                         const Meanwhile &meanwhile) {
+        const bool any = combine_block<pivoted>(p, equal, flag, slots);
         if (thread() == 0) publish_part(0, 1, p);
         meanwhile();
         Partial *of_warps = slots + kSlots;

@@ -143,7 +143,7 @@ GN_DEVICE void apply(Bits128 (&held)[vectors], const Extra *extras, const Affine
     constexpr int kVector = Number<dtype>::kVector;
     const bool within = a.flat || ((s.offset | s.period) % kVector == 0);
     const bool near = !(fabsf(normal.mean) * normal.rstd > kFarthestMean<dtype>);  // NaN goes the fast way
-    if (epilogue != kAny && within && near && !large && !a.scattered) {
+    if (epilogue != kAny && __builtin_expect(within && near && !large && !a.scattered, true)) {
         apply_fast<dtype, epilogue>(held, table, normal, s, a, crew);
     } else {
         each_in_turn(held, crew.share(s.vectors, vectors), [&](int i, Bits128 &vector) {

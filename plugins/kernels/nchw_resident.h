@@ -38,17 +38,20 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
         if constexpr (Exchange::kWalks) {
             if (!exchange.last()) next = ahead_in<dtype>(slice(exchange.following(), exchange.rank()), a, vectors);
         }
-        const Slice s = slice(exchange.unit(), exchange.rank());
+        Slice s = Exchange::kWalks ? slice(exchange.unit(), exchange.rank())
+                                   : vectors_of<dtype, false>(a, exchange.unit(), exchange.rank());
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
         load_slice<dtype, Exchange::kWalks ? kAhead : kStraight>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
         if constexpr (Exchange::kWalks) copy_ahead<vectors>(next, a);
+        if constexpr (!Exchange::kWalks) find_channels<dtype, false>(s, a, exchange.unit());
         const bool large = Exchange::kWalks ? has_large(table(exchange.parity()), s.channels, crew.index, crew.size) : fill_table(s, 0);
 
         Partial p = measure_slice<dtype>(held, extras, crew, count);
         const float pivot = p.pivot;
+        const bool equal = !kPivoted && !warp_any(p.n != vectors * Number<dtype>::kVector);  // most often, and known early
         const auto elements = [&](uint32_t rank) { return static_cast<float>(slice(exchange.unit(), rank).elements(Number<dtype>::kVector)); };
-        const bool care = exchange.template unite<kPivoted>(p, large, slots, elements, [&] {
+        const bool care = exchange.template unite<kPivoted>(p, equal, large, slots, elements, [&] {
             if constexpr (Exchange::kWalks) {
                 if (!exchange.last()) fill_table(slice(exchange.following(), exchange.rank()), exchange.parity() ^ 1);
             }

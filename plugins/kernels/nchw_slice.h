@@ -67,9 +67,9 @@ struct Wide<true> {
     using Type = uint64_t;
 };
 
-// `wide`: units may have 2^30 elements and more. There are fewer than 2^31 of them (gn_check).
+// But for its channels. `wide`: units may have 2^30 elements and more. There are fewer than 2^31 of them (gn_check).
 template <int dtype, bool wide>
-GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
+GN_DEVICE Slice vectors_of(const Arguments &a, int64_t unit, uint32_t rank) {
     constexpr int kVector = Number<dtype>::kVector;
     using Count = typename Wide<wide>::Type;
     const int64_t start = unit * a.length;
@@ -83,13 +83,18 @@ GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
     const Count left = whole - begin;
 
     Slice s;
-    s.period = a.by_positions.divisor;
     s.vectors = left < static_cast<uint32_t>(a.slice) ? static_cast<int32_t>(left) : a.slice;
     s.lead = rank == 0 ? static_cast<int32_t>(head) : 0;
     s.trail = rank + 1 == static_cast<uint32_t>(a.slices) ? static_cast<int32_t>((length - head) % kVector) : 0;
     s.origin = start + head + static_cast<int64_t>(begin) * kVector;
-    const Count from = rank == 0 ? 0 : head + begin * kVector;  // of the unit
+    return s;
+}
 
+template <int dtype, bool wide>
+GN_DEVICE void find_channels(Slice &s, const Arguments &a, int64_t unit) {
+    using Count = typename Wide<wide>::Type;
+    const Count from = static_cast<Count>(s.origin - s.lead - unit * a.length);  // of the unit
+    s.period = a.by_positions.divisor;
     uint32_t channel, into;
     if (wide && a.length >= kLongPositions) {
         const int64_t whole_channels = a.flat ? 0 : static_cast<int64_t>(from) / a.positions;
@@ -100,9 +105,15 @@ GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
         channel = divide(static_cast<uint32_t>(from), a.by_positions);
         into = static_cast<uint32_t>(from) - channel * s.period;
     }
-    set_channels(s, a, into, static_cast<uint32_t>(s.elements(kVector)));
+    set_channels(s, a, into, static_cast<uint32_t>(s.elements(Number<dtype>::kVector)));
     s.sample = static_cast<int32_t>(divide(static_cast<uint32_t>(unit), a.by_slabs));
     s.first = (static_cast<int32_t>(unit) - s.sample * a.groups) * a.group_channels + static_cast<int32_t>(channel);
+}
+
+template <int dtype, bool wide>
+GN_DEVICE Slice slice_of(const Arguments &a, int64_t unit, uint32_t rank) {
+    Slice s = vectors_of<dtype, wide>(a, unit, rank);
+    find_channels<dtype, wide>(s, a, unit);
     return s;
 }
 

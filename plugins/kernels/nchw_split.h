@@ -30,7 +30,7 @@ GN_DEVICE void nchw_statistics(const Arguments &a) {
         load_slice<dtype, kLooped>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
         p = combine(p, measure_slice<dtype>(held, extras, crew, count));
     }
-    combine_block<kPivoted>(p, false, slots);
+    combine_block<kPivoted>(p, equal_parts(p), false, slots);
     if (thread() == 0) store_partial(chunk(a, unit) + rank, p);
 }
 
@@ -41,7 +41,7 @@ GN_DEVICE Partial combine_chunks(const Arguments &a, int64_t unit, Partial *slot
     const int begin = static_cast<int>(thread()) * each;
     Partial p{0, 0, 0, 0};
     for (int i = begin; i < begin + each && i < a.slices; ++i) p = combine(p, load_partial<pivoted>(chunk(a, unit) + i));
-    combine_block<pivoted>(p, false, slots);
+    combine_block<pivoted>(p, equal_parts(p), false, slots);
     return p;
 }
 

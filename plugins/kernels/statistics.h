@@ -45,10 +45,11 @@ GN_DEVICE Partial combine_warp(Partial p) {
 // The same for parts without pivots and of as many elements each, in all lanes: where shares are halves, both sides of a
 // pair compute the same bits, and no numbers of elements, reciprocals or selects are needed: half of what combine_warp
 // costs. Of means the sum is kept: what two sums of 2^k means are apart, squared, counts n / 2^(k + 1).
-GN_DEVICE Partial combine_equals(const Partial &p, uint32_t lanes) {
+template <int most>
+GN_DEVICE Partial combine_equals(const Partial &p, uint32_t lanes = most) {
     float sum = p.mean, m2 = p.m2, weight = 0.5f * p.n, one = 1.0f;
 #pragma unroll
-    for (int mask = 1; mask < 32; mask <<= 1) {
+    for (int mask = 1; mask < most; mask <<= 1) {
         if (mask >= static_cast<int>(lanes)) break;
         const float other = shuffle_xor(sum, mask), apart = other - sum;
         m2 = multiply_add(apart * apart, weight, m2 + shuffle_xor(m2, mask));
@@ -57,19 +58,26 @@ GN_DEVICE Partial combine_equals(const Partial &p, uint32_t lanes) {
     }
     return Partial{0, sum * one, m2, p.n * static_cast<float>(lanes)};
 }
+// Whether all lanes of the warp have as many elements.
+GN_DEVICE bool equal_parts(const Partial &p) { return !warp_any(p.n != shuffle(p.n, 0)); }
+
 // All threads get the parts of all threads of the block, warps in order; `slots` is shared memory for 16 warps, written
-// before the one barrier and read after it. Returns whether any thread came with `flag`.
+// before the one barrier and read after it; `equal` is equal_parts, or is known without
+// asking. Returns whether any thread came with `flag`.
 template <bool pivoted>
-GN_DEVICE bool combine_block(Partial &p, bool flag, Partial *slots) {
+GN_DEVICE bool combine_block(Partial &p, bool equal, bool flag, Partial *slots) {
     const uint32_t lane = thread() % 32, warps = threads() / 32;
-    const bool equal = !pivoted && !warp_any(p.n != shuffle(p.n, 0));
-    p = equal ? combine_equals(p, 32) : combine_warp<pivoted>(p);
+    if (!pivoted && __builtin_expect(equal, true)) {
+        p = combine_equals<32>(p);
+    } else {
+        p = combine_warp<pivoted>(p);
+    }
     if (lane == 0) slots[thread() / 32] = p;
     const bool any = barrier_any(flag);
-    if (!pivoted && (warps & (warps - 1)) == 0) {
+    if (!pivoted && __builtin_expect((warps & (warps - 1)) == 0, true)) {
         p = slots[lane & (warps - 1)];
-        if (!warp_any(p.n != slots[0].n)) {
-            p = combine_equals(p, warps);
+        if (__builtin_expect(!warp_any(p.n != slots[0].n), true)) {
+            p = combine_equals<16>(p, warps);
             return any;
         }
     }

@@ -5,6 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include <algorithm>
+#include <functional>
+
 #include "../kernels/platform.h"
 #include "memory.h"
 
@@ -139,7 +142,7 @@ uint32_t arrive(uint32_t *counter, const Site &site) {
     self->waits_at = site;
     memory.count(counter, false);
     const uint32_t before = (*counter)++;
-    happened();
+    happened(counter);
     interrupt();
     return before;
 }
@@ -173,7 +176,7 @@ void publish(Bits128 *slot, const Bits128 &value, const Site &site) {
     self->waits_at = site;
     memory.slot(slot, true);
     *slot = value;
-    happened();
+    happened(slot);
     interrupt();
 }
 
@@ -229,14 +232,17 @@ void read(const void *address, void *value, size_t bytes, Way way) {
 
 void write(void *address, const void *value, size_t bytes) {
     interrupt();
-    if (memory.check_write(address, bytes)) happened();
+    if (memory.check_write(address, bytes)) happened(address);
     memcpy(address, value, bytes);
 }
 
-void happened() {
+void happened(const void *at) {
     ++launched->events;
-    for (Thread *thread : launched->spinning) wake(*thread);
-    launched->spinning.clear();
+    std::vector<Thread *> &spinning = launched->spinning;
+    const auto looking = [at](Thread *thread) { return thread->looks_at == at; };
+    const auto first = std::partition(spinning.begin(), spinning.end(), std::not_fn(looking));
+    std::for_each(first, spinning.end(), [](Thread *thread) { wake(*thread); });
+    spinning.erase(first, spinning.end());
 }
 
 }  // namespace gn::emulator

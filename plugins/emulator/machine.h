@@ -130,7 +130,7 @@ void burnt();
 inline void interrupt() {
     if (--fuse == 0) burnt();
 }
-void happened();  // an event: spinning threads look again
+void happened(const void *at);  // an event: threads that spin there look again
 
 // Runs a grid to its end. Null, or what went wrong; the text lives until the next launch.
 const char *run(const Shape &shape, void (*entry)(void *), void *closure);

@@ -21,6 +21,7 @@ EXCHANGING = [
     Case(3, 2, 8, 490, variant="block"),
     Case(2, 2, 8, 1030, dtype="float32", variant="cluster"),
     Case(3, 3, 4, 1029, dtype="bfloat16", variant="team", device="blackwell"),
+    Case(1, 2, 8, 9001, variant="team", device="blackwell"),  # 6 of 10 vectors are copied ahead
     Case(2, 2, 8, 1030, dtype="float32", variant="team", device="many"),
     Case(2, 1, 8, 3000, variant="split"),
     Case(3, 4, 10, 77, "nhwc", variant="block"),

@@ -12,6 +12,7 @@ static_assert(kAllSlots * sizeof(Partial) + Extra::kThreads * sizeof(Extra) <= k
 template <class Exchange, int dtype, Epilogue epilogue, int vectors>
 GN_DEVICE void nchw_resident(const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;
+    constexpr bool kLate = !Exchange::kWalks && vectors <= 5;  // channels are found while x comes, if registers allow
     Partial *slots = reinterpret_cast<Partial *>(shared());
     Extra *extras = reinterpret_cast<Extra *>(slots + kAllSlots);
     const auto table = [&](uint32_t parity) { return reinterpret_cast<Affine *>(shared() + kReservedBytes) + parity * a.table; };
@@ -38,13 +39,12 @@ GN_DEVICE void nchw_resident(const Arguments &a) {
         if constexpr (Exchange::kWalks) {
             if (!exchange.last()) next = ahead_in<dtype>(slice(exchange.following(), exchange.rank()), a, vectors);
         }
-        Slice s = Exchange::kWalks ? slice(exchange.unit(), exchange.rank())
-                                   : vectors_of<dtype, false>(a, exchange.unit(), exchange.rank());
+        Slice s = kLate ? vectors_of<dtype, false>(a, exchange.unit(), exchange.rank()) : slice(exchange.unit(), exchange.rank());
         const int count = crew.share(s.vectors, vectors);
         Bits128 held[vectors];
         load_slice<dtype, Exchange::kWalks ? kAhead : kStraight>(held, extras, s, a, crew, count, a.x, a.residual, a.sum);
         if constexpr (Exchange::kWalks) copy_ahead<vectors>(next, a);
-        if constexpr (!Exchange::kWalks) find_channels<dtype, false>(s, a, exchange.unit());
+        if constexpr (kLate) find_channels<dtype, false>(s, a, exchange.unit());
         const bool large = Exchange::kWalks ? has_large(table(exchange.parity()), s.channels, crew.index, crew.size) : fill_table(s, 0);
 
         Partial p = measure_slice<dtype>(held, extras, crew, count);

@@ -164,7 +164,7 @@ def select(p: Problem, d: Device, variant: str | None = None, slabs: Sequence[in
         raise InputError(f"there is no variant {variant!r}", f"one of {', '.join(VARIANTS)}")
     if 0 in (p.samples, p.channels, p.positions):
         return Selection(Choice(variant or "split"), {}, "nothing to compute")
-    questions = [_question(p, d, slab) for slab in slabs or slabs_of(p)]
+    questions = [question(p, d, slab) for slab in slabs or slabs_of(p)]
     variants = (_warp, _block, _cluster, _team, _split)
     candidates = {name: _best_width(questions, ask) for name, ask in zip(VARIANTS, variants, strict=True)}
     suited = {name: found for name, found in candidates.items() if isinstance(found, Candidate)}
@@ -192,7 +192,8 @@ def _why(candidates: dict[str, Candidate | Rejected], chosen: Candidate, best: s
     return "".join(told) + f"{best} chosen: {chosen.reason}"
 
 
-def _question(p: Problem, d: Device, slab: int) -> Question:
+def question(p: Problem, d: Device, slab: int) -> Question:
+    """Of one of the ``slabs_of(p)``."""
     u, size = units_of(p, slab), ELEMENT_BYTES[p.dtype]
     strain = 1024
     if p.layout == "nhwc" and not u.slabs == u.column_slices == 1:
@@ -289,12 +290,12 @@ def _team(q: Question) -> Candidate | Rejected:
     return best
 
 
-def _team_words(teams: int, size: int, groups: int) -> int:
+def team_words(teams: int, size: int, groups: int) -> int:
     """32-bit integers: a counter of each team, and its slots."""
     return teams * (COUNTER_STRIDE + 2 * size * groups * SLOT_WORDS)
 
 
-def _look_ahead(q: Question, c: Choice) -> Choice:
+def look_ahead(q: Question, c: Choice) -> Choice:
     """As much of the next unit as shared memory holds beside the blocks that must be resident."""
     if q.device.compute_capability < FIRST_WITH_COPIES:
         return c
@@ -319,13 +320,13 @@ def _teams(q: Question, threads: int, best: Candidate | Rejected) -> Candidate |
             continue
         who = f"{teams} team{'s' if teams > 1 else ''} of {size} blocks"
         reason = f"{who}, {rounds} round{'s' if rounds > 1 else ''} of units of {bytes_text(u.bytes)}"
-        found = _candidate(q.choice("team", tile, size, teams * size, _team_words(teams, size, u.groups)), 1, reason)
+        found = _candidate(q.choice("team", tile, size, teams * size, team_words(teams, size, u.groups)), 1, reason)
         if isinstance(found, Candidate) and q.resident(found.choice) < teams * size:
             found = Rejected("its tables leave room for too few blocks")
         if isinstance(found, Rejected):
             best = found if isinstance(best, Rejected) else best
             continue
-        choice = _look_ahead(q, found.choice) if rounds > 1 else found.choice
+        choice = look_ahead(q, found.choice) if rounds > 1 else found.choice
         first = ALONE_NS if teams == 1 else TEAM_NS
         waits = first + (rounds - 1) * ((first - AHEAD_NS) * (tile.vectors - choice.ahead) // tile.vectors + AHEAD_NS)
         cost = rounds * q.busiest(teams * size, q.work(steps) + q.told(size)) + q.nanoseconds(waits)

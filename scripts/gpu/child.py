@@ -6,6 +6,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from gn_deploy.plugin.binding import as_dict
 from scripts.gpu import checks, measure
 from scripts.gpu.cases import Case
 from scripts.gpu.sample import Check
@@ -52,3 +53,15 @@ def launch_cost(place: str, library: str, step: str) -> float | None:
     count, replays = 256, 20
     replay = here.record([empty] * count)
     return sorted(here.elapsed(replay) for _ in range(replays))[replays // 2] / count * measure.MICRO
+
+
+def described(place: str, library: str, step: str) -> dict[str, Any]:
+    """gn_device."""
+    Path(step).write_text("start")
+    return as_dict(machine(place, library).device)
+
+
+def sweep(place: str, library: str, step: str, case: Case, options: Mapping[str, Any]) -> dict[str, Any]:
+    from scripts.gpu import sweep
+
+    return sweep.sweep(machine(place, library), case, say=Path(step).write_text, **options)

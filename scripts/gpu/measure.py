@@ -63,12 +63,12 @@ def measure(
         launch, counters = _ours(machine, operands, problem, chosen, ring.buffers)
         held.append(launch)
         told |= {"slices": chosen.choice.slices, "vectors": chosen.choice.vectors, "blocks": chosen.choice.blocks}
-        told["error_over_bound"], fault = _verified(machine, operands, launch, counters, torch)
+        told["error_over_bound"], fault = verified(machine, operands, launch, counters, torch)
         if fault:
             told["fault"] = fault
         else:
             candidates[variant] = launch
-    candidates |= _copies(machine, operands)
+    candidates |= copies(machine, operands)
     layer = in_torch(case, torch)
     for name, function in (("compile" if compiled else "eager", layer),):
         say(name)
@@ -106,7 +106,7 @@ def _ours(
     return launch, counters
 
 
-def _verified(
+def verified(
     machine: Any, operands: Operands, launch: Callable[[int], None], counters: Any, torch: Any
 ) -> tuple[float | None, str]:
     """The worst error over its bound of one launch, and what is wrong with it."""
@@ -128,7 +128,7 @@ def _verified(
     return ratio, "" if ratio <= 1 else f"{ratio:.3g} times the bound off"
 
 
-def _copies(machine: Any, operands: Operands) -> dict[str, Callable[[int], object]]:
+def copies(machine: Any, operands: Operands) -> dict[str, Callable[[int], object]]:
     """Half the bytes that the case moves, read and written."""
     import torch
 
@@ -207,7 +207,7 @@ def _times(
     once = 0.0
     for name, launch in candidates.items():
         say(name)
-        launches = [_bound(launch, i % ring.buffers) for i in range(ring.launches)]
+        launches = [bound(launch, i % ring.buffers) for i in range(ring.launches)]
         try:
             replays[name] = machine.record(launches)
             once += machine.elapsed(replays[name])
@@ -227,5 +227,5 @@ def _times(
     return found
 
 
-def _bound(launch: Callable[[int], object], i: int) -> Launch:
+def bound(launch: Callable[[int], object], i: int) -> Launch:
     return lambda: launch(i)

@@ -84,7 +84,7 @@ def write(path: Path, results: dict[str, Any]) -> None:
     """Complete or not at all; with the verdicts as they stand, and null for what is not finite."""
     for row in results["cases"].values():
         row["verdict"] = verdict(case_of(row), row)
-    text = json.dumps(_finite(results), indent=1, allow_nan=False)
+    text = json.dumps(finite(results), indent=1, allow_nan=False)
     with atomic(path) as (file,):
         file.write(text.encode() + b"\n")
 
@@ -152,9 +152,9 @@ def named(words: Sequence[str]) -> tuple[Case, ...]:
     return tuple(c for c in CASES if any(w.lower() in f"{c.net} {c.key}".lower() for w in words))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(v) for key, v in value.items()}
+        return {key: finite(v) for key, v in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -166,14 +166,15 @@ def run(
     *,
     launches: int = 1,
     on: tuple[Library, Machine] | None = None,
+    how: CChoice | None = None,
 ) -> Run | Rejected:
     """Raises LaunchError with what the emulator found; counters are checked to be zero again.
 
     ``launches`` is how often the same is computed into the same buffers, ``on`` another library than the one of the
-    sources.
+    sources, ``how`` another choice than the kernels'.
     """
     kernels, gpu = on or emulator()
-    selected = chosen(kernels, case)
+    selected = chosen(kernels, case) if how is None else Selected(how, "as given")
     if isinstance(selected, Rejected):
         return selected
     choice = selected.choice

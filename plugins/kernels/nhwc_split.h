@@ -27,6 +27,7 @@ GN_DEVICE void nhwc_statistics(const Arguments &a) {
         Bits128 held[kSplitVectors];
         load_rows<dtype, kLooped>(held, a, p, t, begin, count, a.x);
         if (a.residual) add_rows<dtype>(held, a, p, begin, count, a.residual, a.sum);
+        if (!Number<dtype>::kPivoted && begin > 0) barrier();  // all have read what the tile before gave
         measure_rows<dtype>(held, Known{count}, rows, a);
         each_group(p, [&](uint32_t group) {
             Partial &all = bench::united()[group];

@@ -85,40 +85,38 @@ GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, c
     }
 }
 
-// The sum of what all threads gave for a group, in all lanes of the warp that asks.
-GN_DEVICE float reduce(const Arguments &a, uint32_t group) {
+// What all threads gave for a group, in all lanes of the warp that asks: the sum, and what it lost by rounding.
+struct Sum {
+    float sum, lost;
+};
+
+// Of equal numbers of n binary digits, 2^(24 - n) have an exact float32 sum: in bfloat16 all that a block holds, in float16
+// what four lanes read. From there on `exact` keeps what is lost (Knuth's two-sum; the same bits from both sides).
+template <bool exact>
+GN_DEVICE Sum reduce(const Arguments &a, uint32_t group) {
+    constexpr int kHeld = kThreads * kVectors[2] * 8, kLossy = 4;  // elements of a block; the mask from which on
+    static_assert(kHeld <= 1 << (24 - 8) && kHeld / (2 * kLossy) <= 1 << (24 - 11));
     const uint32_t width = a.by_group_pieces.divisor, row = static_cast<uint32_t>(a.columns * a.pieces + a.gap);
     const uint32_t all = width * a.by_rows.divisor;
     const float *from = bench::reduced() + group * width;
-    float sum = 0.0f;
+    float sum = 0.0f, lost = 0.0f;
     for (uint32_t i = this_thread() % 32; i < all; i += 32) sum += from[i + divide(i, a.by_group_pieces) * (row - width)];
 #pragma unroll
-    for (int mask = 16; mask > 0; mask >>= 1) sum += shuffle_xor(sum, mask);
-    return sum;
+    for (int mask = 16; mask > 0; mask >>= 1) {
+        const float other = shuffle_xor(sum, mask), both = sum + other;
+        if (exact && mask <= kLossy) {
+            const float theirs = both - sum;
+            lost = (lost + shuffle_xor(lost, mask)) + ((sum - (both - theirs)) + (other - theirs));
+        }
+        sum = both;
+    }
+    return Sum{sum, lost};
 }
 
 // use(group) by the warps of the block in turn.
 template <class Use>
 GN_DEVICE void each_group(const Patch &p, Use use) {
     for (uint32_t group = this_thread() / 32; group < p.groups; group += threads() / 32) use(group);
-}
-
-// The first element of each group in the first row is its pivot; where there are several groups, each channel's as well.
-template <int dtype>
-GN_DEVICE void find_pivots(const Bits128 &held, int count, const Arguments &a) {
-    const Patch &p = bench::patch();
-    const Place t = place_of<dtype>(a, p);
-    if (t.row > 0 || count == 0) return;
-    const uint32_t width = static_cast<uint32_t>(a.group_channels);
-    each<dtype>(held, [&](int k, float x) {
-        if (!t.has(k)) return;
-        const uint32_t c = t.channel + static_cast<uint32_t>(k) - p.begin, group = group_of(a, p, c);
-        if (c != group * width) return;
-        bench::pivots()[group] = x;
-        if (p.groups == 1) return;
-#pragma unroll 1
-        for (uint32_t i = 0; i < width; ++i) bench::origins(a)[c + i] = x;
-    });
 }
 
 // The pivots of half of a thread's channels; `each`: every channel has its own.
@@ -165,10 +163,10 @@ GN_DEVICE void each_held(int count, Use use) {
     }
 }
 
-// As find_pivots, but the middle of three: what is above an outlier is coarse. First channels of a group, or first rows
-// where it has not as many.
+// The pivot of a group is the middle of three: what is above an outlier is coarse. First channels of a group, or first
+// rows where it has not as many.
 template <int dtype>
-GN_DEVICE void find_middle_pivots(const Bits128 &held, int count, uint32_t rows, const Arguments &a) {
+GN_DEVICE void find_pivots(const Bits128 &held, int count, uint32_t rows, const Arguments &a) {
     const Patch &p = bench::patch();
     const Place t = place_of<dtype>(a, p);
     const uint32_t width = p.groups == 1 ? p.end - p.begin : static_cast<uint32_t>(a.group_channels);
@@ -202,12 +200,6 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Ar
             each_of_half<dtype>(held[j], half, [&](int i, float d) { sums[i] += d; });
         });
         const Place t = place_of<dtype>(a, bench::patch());
-        if constexpr (!Number<dtype>::kPivoted) {
-            float pivots[kHalf<dtype>];
-            load_pivots<dtype>(pivots, half, a, t, bench::patch().groups > 1);
-#pragma unroll
-            for (int i = 0; i < kHalf<dtype>; ++i) sums[i] = multiply_add(-static_cast<float>(count), pivots[i], sums[i]);
-        }
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) {
             sums[i] = t.has(half * kHalf<dtype> + i) ? sums[i] : 0.0f;  // a select: NaN stays in its group
@@ -243,19 +235,17 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
     for (int j = 0; j < vectors; ++j) forget(held[j]);
 }
 
-// Puts the statistics of `rows` rows into bench::own; whoever reads them passes a barrier first. A pivoted format is
-// replaced by what it is above bench::pivots. Others are summed as they are and their sums, exact but for outliers, made
-// relative to the pivot: so that a constant group has exactly its value for mean. The patch is read again after each
-// barrier, and a thread's place found anew, rather than kept.
+// Puts the statistics of `rows` rows into bench::own; whoever reads them, or measures again, passes a barrier first. A
+// pivoted format is replaced by what it is above bench::pivots. Others are summed as they are: no pivot can be an outlier,
+// and a constant group still has exactly its value for mean. The patch is read again after each barrier, and a thread's
+// place found anew, rather than kept.
 template <int dtype, int vectors, class Count>
 GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint32_t rows, const Arguments &a) {
-    if constexpr (Number<dtype>::kPivoted) {
-        find_middle_pivots<dtype>(held[0], counted(), rows, a);
+    constexpr bool kPivoted = Number<dtype>::kPivoted;
+    if constexpr (kPivoted) {
+        find_pivots<dtype>(held[0], counted(), rows, a);
         barrier();
         lower<dtype, false>(held, counted, a);
-    } else {
-        find_pivots<dtype>(held[0], counted(), a);
-        barrier();
     }
     sum_rows<dtype>(held, counted, a);
     barrier();
@@ -264,19 +254,19 @@ GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint
     const uint32_t channels = p.channels_of_group(a);
     const float n = static_cast<float>(rows) * static_cast<float>(channels);
     each_group(p, [&](uint32_t group) {
-        constexpr bool kPivoted = Number<dtype>::kPivoted;
-        const float above = quotient(reduce(a, group), n, fast_reciprocal(n)), pivot = bench::pivots()[group];
-        const float mean = kPivoted ? above : pivot + above;
+        const Sum s = reduce<dtype == GN_F16>(a, group);
+        const float reciprocal = fast_reciprocal(n), first = s.sum * reciprocal;  // as quotient, but of both
+        const float mean = multiply_add(multiply_add(-first, n, s.sum) + s.lost, reciprocal, first);
         const uint32_t width = p.groups == 1 ? static_cast<uint32_t>(a.columns * Number<dtype>::kVector) : channels;
         float *to = bench::origins(a) + group * width;
         for (uint32_t c = thread() % 32; c < width; c += 32) to[c] = mean;
-        if (thread() % 32 == 0) bench::own()[group] = Partial{kPivoted ? pivot : 0.0f, mean, 0.0f, n};
+        if (thread() % 32 == 0) bench::own()[group] = Partial{kPivoted ? bench::pivots()[group] : 0.0f, mean, 0.0f, n};
     });
     barrier();
     square_rows<dtype>(held, counted, a);
     barrier();
     each_group(bench::patch(), [&](uint32_t group) {
-        const float m2 = reduce(a, group);
+        const float m2 = reduce<false>(a, group).sum;
         if (thread() % 32 == 0) bench::own()[group].m2 = m2;
     });
 }

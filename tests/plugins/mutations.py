@@ -300,6 +300,13 @@ MUTATIONS = (
         (("nhwc_statistics.h", "? sums[i] : 0.0f;", "? sums[i] : 0.0f * sums[i];"),),
     ),
     Mutation(
+        "a tile is summed over what others still read of the one before",
+        NHWC,
+        Case(2, 2, 8, 1400, "nhwc", variant="split", device="blackwell"),
+        "race: ",
+        (("nhwc_split.h", "if (!Number<dtype>::kPivoted && begin > 0) barrier();", ""),),
+    ),
+    Mutation(
         "the residual of the neighbour",
         NHWC,
         _ROWS,

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 from gn_deploy.decision import Rejected
 from gn_deploy.parity.metrics import measure
 from gn_deploy.parity.tolerance import bounds
+from gn_deploy.reference import normalize
+from scripts.gpu.inputs import SPIKE
 from tests.plugins.cases import DEVICES, Case, Run, draw, run
 from tests.plugins.contract import check
 from tests.plugins.drawing import ACTIVATIONS, DATA, DTYPES, VARIANTS, drawn
@@ -130,3 +133,50 @@ def test_the_parity_tolerance_holds_as_well(layout: str, dtype: str) -> None:
             modulation_shift=inputs.modulation_shift,
         )
         assert measure(result.y, told.reference, told.two_pass, dtype=dtype).error_over_bound <= 1, repr(case)
+
+
+OUTLIERS = {
+    "first": [(0, 0, 1)],
+    "second": [(1, 0, 1)],
+    "third": [(2, 0, 1)],
+    "two of three": [(0, 0, 1), (2, 0, 1)],
+    "apart": [(0, 0, 1), (-1, -1, -1)],
+}
+"""Of each group: channel, position and sign; channels count on into the next position where a group has only one."""
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("at", OUTLIERS)
+def test_an_outlier_costs_the_others_of_its_group_nothing(dtype: str, at: str) -> None:
+    """Where sums are taken of many; the bias cancels what the others have become, so that errors show."""
+    for shape in ((2, 2, 16, 320), (1, 4, 1, 1000)):
+        plain = Case(*shape, "nhwc", dtype)
+        inputs = draw(plain)
+        groups = inputs.x.reshape(plain.samples, plain.groups, plain.group_channels, plain.positions)
+        for channel, position, sign in OUTLIERS[at]:
+            further, channel = divmod(channel, plain.group_channels) if channel > 0 else (0, channel)
+            groups[:, :, channel, position + further] = sign * SPIKE[dtype]
+        others = np.median(normalize(inputs.x, plain.spec).z[0].reshape(plain.channels, -1), axis=1)
+        inputs = inputs._replace(bias=(-others * inputs.scale).astype(np.float32))
+        told = bounds(inputs.x, plain.spec, inputs.scale, inputs.bias)
+        for variant in ("block", "cluster", "team", "split"):
+            result = run(replace(plain, variant=variant), inputs)
+            assert isinstance(result, Run)
+            found = measure(result.y, told.reference, told.two_pass, dtype=dtype).error_over_bound
+            assert found <= 1, f"{shape}, {variant}: {found}"
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("variant", ["block", "cluster", "team", "split"])
+def test_a_constant_group_has_exactly_its_value_for_mean(dtype: str, variant: str) -> None:
+    """With all digits of the format, in a block that is almost full: a sum that needs more digits than float32 has.
+
+    One unit in the last place of the mean would be 0.04 in y.
+    """
+    for channels, positions in ((7, 4795), (31, 1145)):
+        case = Case(1, 1, channels, positions, "nhwc", dtype, variant=variant)
+        inputs = draw(case)
+        inputs.x[:] = 2047 if dtype == "float16" else 255
+        result = run(case, inputs)
+        assert isinstance(result, Run)
+        assert (result.y == inputs.bias.astype(result.y.dtype)[:, None]).all()

@@ -74,7 +74,7 @@ extern "C" int gn_select(const gn_problem *p, const gn_device *d, int variant, g
                          size_t size) {
     snprintf(message, size, "%d of %d", variant, d->compute_capability);
     *c = {variant < 0 ? GN_TEAM : variant, 5, 512, 4, (int32_t)p->channels, p->samples, p->positions,
-          d->cooperative, 9, d->l2};
+          d->cooperative, 3, 9, d->l2};
     if (p->groups == 7) return GN_BAD_PROBLEM;
     return variant == GN_CLUSTER && d->compute_capability < 90 ? GN_NOT_SUITED : GN_OK;
 }
@@ -168,6 +168,7 @@ def test_a_choice_comes_back(echo: Library) -> None:
         "units": 2,
         "blocks": 2**33,
         "shared": 1,
+        "ahead": 3,
         "counters": 9,
         "workspace": 2**40,
     }

@@ -90,8 +90,8 @@ struct Sum {
     float sum, lost;
 };
 
-// Of equal numbers of n binary digits, 2^(24 - n) have an exact float32 sum: in bfloat16 all that a block holds, in float16
-// what four lanes read. From there on `exact` keeps what is lost (Knuth's two-sum; the same bits from both sides).
+// Of equal numbers of n binary digits, 2^(24 - n) have an exact float32 sum: in bfloat16 all that a block holds, in
+// float16 what four lanes read. From there on `exact` keeps what is lost (Knuth's two-sum, to both sides the same bits).
 template <bool exact>
 GN_DEVICE Sum reduce(const Arguments &a, uint32_t group) {
     constexpr int kHeld = kThreads * kVectors[2] * 8, kLossy = 4;  // elements of a block; the mask from which on
@@ -236,9 +236,9 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
 }
 
 // Puts the statistics of `rows` rows into bench::own; whoever reads them, or measures again, passes a barrier first. A
-// pivoted format is replaced by what it is above bench::pivots. Others are summed as they are: no pivot can be an outlier,
-// and a constant group still has exactly its value for mean. The patch is read again after each barrier, and a thread's
-// place found anew, rather than kept.
+// pivoted format is replaced by what it is above bench::pivots. Others are summed as they are: no pivot can be an
+// outlier, and a constant group still has exactly its value for mean. The patch is read again after each barrier, and a
+// thread's place found anew, rather than kept.
 template <int dtype, int vectors, class Count>
 GN_DEVICE void measure_rows(Bits128 (&held)[vectors], const Count &counted, uint32_t rows, const Arguments &a) {
     constexpr bool kPivoted = Number<dtype>::kPivoted;

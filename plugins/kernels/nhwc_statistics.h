@@ -91,7 +91,7 @@ struct Sum {
 };
 
 // Of equal numbers of n binary digits, 2^(24 - n) have an exact float32 sum: in bfloat16 all that a block holds, in
-// float16 what four lanes read. From there on `exact` keeps what is lost (Knuth's two-sum, to both sides the same bits).
+// float16 what four lanes read. From there `exact` keeps what is lost (Knuth's two-sum: the same bits on both sides).
 template <bool exact>
 GN_DEVICE Sum reduce(const Arguments &a, uint32_t group) {
     constexpr int kHeld = kThreads * kVectors[2] * 8, kLossy = 4;  // elements of a block; the mask from which on

@@ -52,8 +52,8 @@ class Kernel:
         return f'#include "{self.header}"\ntemplate __global__ void gn::{instance}(GN_PARAMETER gn::Arguments);\n'
 
     def instructions(self, code: MachineCode, vectors: int) -> int:
-        """Of a thread with a full tile that has nothing special to do, and no residual."""
-        return code.path(vectors, vectors * self.writes)
+        """Of a thread with a full tile that has nothing special to do, and no residual; of a team for one unit."""
+        return code.path(vectors, vectors * self.writes, loop=self.team)
 
 
 def _resident(layout: str, exchange: str, dtype: str, epilogue: str = "kSilu") -> Kernel:

@@ -49,6 +49,8 @@ class Instruction:
         """What stands next is not executed next: an unconditional jump or exit."""
         if self.guarded or self.operation not in ("BRA", "JMP", "BRX", "EXIT", "RET", "KILL"):
             return False
+        if "DIV" in self.opcode.split("."):  # only where lanes have parted; sm_75 names no register for it
+            return False
         conditional = self.operation != "BRX" and "," in self.operands.partition("`")[0]
         return not conditional
 
@@ -81,18 +83,20 @@ class MachineCode:
         """How many loads (LDG) or stores (STG) of global memory move ``bits`` bits at a time."""
         return sum(i.operation == operation and i.bits == bits for i in self.instructions)
 
-    def path(self, loads: int, stores: int, work: Collection[str] = WORK) -> int:
+    def path(self, loads: int, stores: int, work: Collection[str] = WORK, *, loop: bool = False) -> int:
         """Instructions of the way through the code that a thread goes which has a full tile and nothing else to do.
 
         That is the way with so many 128-bit loads and stores of global memory that does most ``work``, counted in
         instructions of these opcodes, and the cheapest of those that do as much: no pass over what is held is left
         out, and nothing stands in it that is not needed. Loads stand in two blocks at most and no store before the
         first shuffle, so no residual is read and no sum written; loops run once; code that moves single elements is
-        not entered. Raises ``GnDeployError`` where there is no such way.
+        not entered. ``loop``: once round the longest loop, and nothing before or after it. Raises ``GnDeployError``
+        where there is no such way.
         """
         blocks = self._blocks(tuple(work))
+        begin = _longest_loop(blocks) if loop else 0
         reduces = any(block.shuffles for block in blocks.values())
-        best: dict[int, dict[tuple[int, int, int, bool], tuple[int, int]]] = {0: {(0, 0, 0, not reduces): (0, 0)}}
+        best: dict[int, dict[tuple[int, int, int, bool], tuple[int, int]]] = {begin: {(0, 0, 0, not reduces): (0, 0)}}
         found: tuple[int, int] | None = None
         for head, block in blocks.items():
             for (loaded, stored, pieces, shuffled), (worked, cost) in best.pop(head, {}).items():
@@ -106,7 +110,7 @@ class MachineCode:
                     if follower > head:
                         known = best.setdefault(follower, {})
                         known[done] = max(known.get(done, so_far), so_far)
-                if block.leaves and done[:2] == (loads, stores):
+                if (begin in block.followers if loop else block.leaves) and done[:2] == (loads, stores):
                     found = max(found or so_far, so_far)
         if found is None:
             raise GnDeployError(f"no way through the code has {loads} loads and {stores} stores of 128 bits")
@@ -148,6 +152,23 @@ class _Block:
     shuffles: bool
     leaves: bool
     followers: tuple[int, ...]
+
+
+def _longest_loop(blocks: dict[int, _Block]) -> int:
+    """Its head. A jump back is a loop only where its target leads to it: code that is rarely needed stands last."""
+
+    def reached(begin: int) -> set[int]:
+        found = {begin}
+        for at, block in blocks.items():
+            if at in found:
+                found.update(f for f in block.followers if f > at)
+        return found
+
+    jumps = [(at + blocks[at].cost - to, to, at) for at in reached(0) for to in blocks[at].followers if to <= at]
+    for _, to, at in sorted(jumps, reverse=True):
+        if at in reached(to):
+            return to
+    raise GnDeployError("the code has no loop")
 
 
 def read(compiled: Compiled) -> MachineCode:

@@ -113,11 +113,12 @@ struct Cluster {
 struct Team {
     static constexpr bool kWalks = true;
     const Arguments &arguments;
-    uint32_t team, round = 0;  // the rest is found again, as x leaves few registers from round to round
+    uint32_t round = 0;  // the rest is found again, as x leaves few registers from round to round
 
-    GN_DEVICE explicit Team(const Arguments &a) : arguments(a), team(block() / static_cast<uint32_t>(a.slices)) {}
-    GN_DEVICE uint32_t unit() const { return team + round * static_cast<uint32_t>(arguments.teams); }
-    GN_DEVICE uint32_t rank() const { return block() - team * static_cast<uint32_t>(arguments.slices); }
+    GN_DEVICE explicit Team(const Arguments &a) : arguments(a) {}
+    GN_DEVICE uint32_t team() const { return divide(block(), arguments.by_slices); }
+    GN_DEVICE uint32_t unit() const { return team() + round * static_cast<uint32_t>(arguments.teams); }
+    GN_DEVICE uint32_t rank() const { return block() - team() * static_cast<uint32_t>(arguments.slices); }
     GN_DEVICE bool more() const { return unit() < static_cast<uint32_t>(arguments.units); }
     GN_DEVICE bool last() const { return following() >= static_cast<uint32_t>(arguments.units); }
     GN_DEVICE uint32_t following() const { return unit() + static_cast<uint32_t>(arguments.teams); }
@@ -196,7 +197,7 @@ struct Team {
     }
     // A team's counter, a cache line, and then its slots: [parity][rank][group of the slab].
     GN_DEVICE uint32_t *counter(int room) const {
-        return arguments.counters + team * (kCounterStride + 2 * size() * static_cast<uint32_t>(room) * kSlotWords);
+        return arguments.counters + team() * (kCounterStride + 2 * size() * static_cast<uint32_t>(room) * kSlotWords);
     }
     GN_DEVICE Bits128 *slots_of(int room) const { return reinterpret_cast<Bits128 *>(counter(room) + kCounterStride); }
     GN_DEVICE Bits128 *slot(uint32_t of, int i, int room) const {

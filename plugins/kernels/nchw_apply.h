@@ -151,7 +151,7 @@ GN_DEVICE void apply(Bits128 (&held)[vectors], const Extra *extras, const Affine
         });
     }
     if (crew.index >= Extra::kThreads) return;
-    const Extra extra = extras[crew.index];
+    const Extra extra = extra_of(extras, crew);
     if (extra.element != Slice::kNone) apply_element<dtype, epilogue>(extra.value, extra.element, table, normal, s, a);
 }
 

@@ -52,6 +52,14 @@ struct alignas(8) Extra {
 };
 static_assert(kWarps * Extra::kThreads * sizeof(Extra) <= kReservedBytes);
 
+// This thread's; only the first Extra::kThreads have one. Its address is found anew each time, and not kept beside x.
+template <class Any>
+GN_DEVICE Any &extra_of(Any *extras, const Crew &crew) {
+    uint32_t index = crew.index;
+    forget(index);
+    return extras[index];
+}
+
 // Sets the channels of a slice of `elements`, `into` of them after the begin of channel `first`.
 GN_DEVICE void set_channels(Slice &s, const Arguments &a, uint32_t into, uint32_t elements) {
     s.offset = into + static_cast<uint32_t>(s.lead);
@@ -242,6 +250,8 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
     constexpr int kVector = Number<dtype>::kVector;
     const Bits128 *from = reinterpret_cast<const Bits128 *>(at<Stored>(tensor, s)) + crew.first(vectors);
     const int32_t rest = s.vectors - crew.first(vectors);
+    const bool may = crew.index < Extra::kThreads;
+    if (may) extra_of(extras, crew).element = s.extra(kVector, crew);  // before x: lead and trail are not kept beside it
     if (residual && !a.scattered) {
         load_sum<dtype, loading>(held, from, s, a, crew, count, residual, sum);
     } else if (a.scattered && tensor != a.x) {  // the sum, whose vectors begin elsewhere
@@ -258,8 +268,9 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
         }
         if constexpr (loading == kAhead) take_ahead(held, count, a, crew.index);
     }
-    if (crew.index < Extra::kThreads) {
-        const int32_t e = s.extra(kVector, crew);
+    if (may) {
+        Extra &mine = extra_of(extras, crew);
+        const int32_t e = mine.element;
         float value = 0.0f;
         if (e != Slice::kNone) {
             value = Number<dtype>::widen(load(at<Stored>(tensor, s) + e));
@@ -270,7 +281,7 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
                 if (sum) store(at<Stored>(sum, s) + e, rounded);
             }
         }
-        extras[crew.index] = Extra{value, e};
+        mine.value = value;
     }
     if (residual && a.scattered) {
         each_in_turn(held, vectors, [&](int i, Bits128 &vector) {
@@ -286,9 +297,9 @@ GN_DEVICE void load_slice(Bits128 (&held)[vectors], Extra *extras, const Slice &
 template <int dtype, int vectors>
 GN_DEVICE Partial measure_slice(Bits128 (&held)[vectors], Extra *extras, const Crew &crew, int count) {
     const bool may = crew.index < Extra::kThreads;
-    float value = may ? extras[crew.index].value : 0.0f;
-    const Partial p = measure<dtype>(held, count, may && extras[crew.index].element != Slice::kNone, value);
-    if (may && Number<dtype>::kPivoted) extras[crew.index].value = value;
+    float value = may ? extra_of(extras, crew).value : 0.0f;
+    const Partial p = measure<dtype>(held, count, may && extra_of(extras, crew).element != Slice::kNone, value);
+    if (may && Number<dtype>::kPivoted) extra_of(extras, crew).value = value;
     return p;
 }
 

@@ -64,7 +64,7 @@ GN_DEVICE void each_of_half(const Bits128 &vector, int half, Use use) {
 
 // Hands over the sums of half a vector: each piece is summed over its channels.
 template <int dtype>
-GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, const Arguments &a) {
+GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, const Arguments &a) {
     constexpr int kVector = Number<dtype>::kVector;
     const uint32_t index = this_thread(), gap = divide(index, a.by_columns) * static_cast<uint32_t>(a.gap);
     float *mine = bench::reduced() + index * static_cast<uint32_t>(a.pieces) + gap;
@@ -80,8 +80,7 @@ GN_DEVICE void give(const float (&sums)[kHalf<dtype>], int half, float &total, c
     } else if (a.pieces == 2) {
         mine[half] = all;
     } else {
-        total += all;
-        if (half == 1) mine[0] = total;
+        mine[0] = half == 0 ? all : mine[0] + all;  // kept there, not beside x
     }
 }
 
@@ -192,7 +191,6 @@ GN_DEVICE void find_pivots(const Bits128 &held, int count, uint32_t rows, const 
 template <int dtype, int vectors, class Count>
 GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
     const int count = counted();
-    float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         float sums[kHalf<dtype>] = {};
@@ -204,7 +202,7 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Ar
         for (int i = 0; i < kHalf<dtype>; ++i) {
             sums[i] = t.has(half * kHalf<dtype> + i) ? sums[i] : 0.0f;  // a select: NaN stays in its group
         }
-        give<dtype>(sums, half, total, a);
+        give<dtype>(sums, half, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);
@@ -214,7 +212,6 @@ GN_DEVICE void sum_rows(Bits128 (&held)[vectors], const Count &counted, const Ar
 template <int dtype, int vectors, class Count>
 GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const Arguments &a) {
     const int count = counted();
-    float total = 0.0f;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
         const Place t = place_of<dtype>(a, bench::patch());
@@ -229,7 +226,7 @@ GN_DEVICE void square_rows(Bits128 (&held)[vectors], const Count &counted, const
         });
 #pragma unroll
         for (int i = 0; i < kHalf<dtype>; ++i) squares[i] = t.has(half * kHalf<dtype> + i) ? squares[i] : 0.0f;
-        give<dtype>(squares, half, total, a);
+        give<dtype>(squares, half, a);
     }
 #pragma unroll
     for (int j = 0; j < vectors; ++j) forget(held[j]);

@@ -31,8 +31,27 @@ DEFAULT = {
 """What every run compiles; all others are slow."""
 MOST = 15.0
 """Instructions an element, SiLU in 16 bit: at 15 a multiprocessor issues 118 / 15 = 7.9 TB/s of an H200's 4.8."""
-TEAMS_OF_ROWS = 128
-"""Bytes that the loop of the NHWC team may spill and reload, once a unit: 100 on sm_90 (NVRTC 13.5), none of x."""
+MOST_OF_TEAM = 17.5
+"""The same once round the loop over units, with both ways of a vector to registers: each has its test, one of them a
+copy to shared memory before it, and in a loop four words are cleared first. 118 / 17.5 = 6.7 TB/s."""
+BEFORE_AMPERE = {"F16": 1.5, "BF16": 7.0}
+"""More of them on sm_75: no asynchronous copies, and bfloat16 is rounded by integers."""
+SPILLS: dict[tuple[str, str], dict[int, int]] = {
+    ("NCHW block, cluster", "F16"): {90: 8},  # an address, only where a vector has two channels
+    ("NCHW block, cluster", "BF16"): {86: 16, 89: 16, 90: 8},
+    ("NHWC block, cluster", "F16"): {120: 8},  # a thread's place, while pivots are loaded
+    ("NHWC block, cluster", "BF16"): {120: 8},
+    ("NHWC team", "F16"): {
+        75: 48,
+        80: 56,
+        86: 56,
+        89: 56,
+        90: 96,
+        100: 240,
+        120: 240,
+    },
+}
+"""Bytes that a thread may store to its stack and load again, each once a unit and none of x (NVRTC 13.5); others: 0."""
 FIRST_ARGUMENT = 0x210
 """Where the arguments of a kernel begin in constant memory, on sm_90."""
 WARP_REGISTERS = 80
@@ -79,19 +98,18 @@ def built(source: str, capability: int) -> Compiled:
 def test_a_hot_kernel_asks_no_more_than_it_may(kernel: Kernel, capability: int) -> None:
     found = kernel_table.measure(kernel, capability, built)
     code = found.code
-    if kernel.name == "NHWC team":
-        assert max(code.spills, code.stack) <= TEAMS_OF_ROWS
-    else:
-        assert (code.spills, code.stack) == (0, 0)
+    assert code.spills <= SPILLS.get((kernel.name, kernel.dtype), {}).get(capability, 0)
+    assert code.stack <= code.spills, "nothing but spills has an address"
     most = WARP_REGISTERS if "warp" in kernel.name else REGISTERS
     assert code.registers <= most, "two blocks of 512 threads fill the register file with 64 each"
     assert code.accesses("LDG", 128) >= kernel.tiles[-1]
     assert code.accesses("STG", 128) >= kernel.tiles[-1] * kernel.writes
     assert not code.accesses("LDG", 64), "a vector is loaded whole, or element by element"
     _exchanges(kernel, capability, found)
-    if "cluster" in kernel.name and kernel.dtype == "F16":
+    if ("cluster" in kernel.name or kernel.team) and kernel.dtype != "F32":
+        most = MOST_OF_TEAM if kernel.team else MOST
         assert found.slope is not None
-        assert found.slope < MOST
+        assert found.slope < most + (BEFORE_AMPERE[kernel.dtype] if capability < 80 else 0.0)
 
 
 def _exchanges(kernel: Kernel, capability: int, found: Measured) -> None:

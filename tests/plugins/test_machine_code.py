@@ -137,3 +137,35 @@ def test_no_work_is_left_out() -> None:
     code = built(REDUCING, 90, "-DTILE=8")
     shortest, all_of_it = code.path(8, 8, work=("NOTHING",)), code.path(8, 8)
     assert all_of_it - shortest >= 7 * 4, "a jump over most sums is cheaper, but not all of the work"
+
+
+LOOPING = """
+#include "platform.h"
+extern "C" __global__ void loop(const gn::Bits128 *x, int units, gn::Bits128 *y) {
+    gn::store(y + 9999, gn::load_once(x + 9999));
+#pragma unroll 1
+    for (int unit = 0; unit < units; ++unit) {
+        gn::Bits128 v[TILE];
+#pragma unroll
+        for (int i = 0; i < TILE; ++i) v[i] = gn::load_once(x + unit * 10000 + i * 512);
+        gn::barrier();
+#pragma unroll
+        for (int i = 0; i < TILE; ++i) gn::store(y + unit * 10000 + i * 512, v[i]);
+    }
+}
+"""
+
+
+def test_of_a_loop_one_round_is_counted_and_nothing_around_it() -> None:
+    few, many = built(LOOPING, 90, "-DTILE=3"), built(LOOPING, 90, "-DTILE=7")
+    assert 4 * 2 <= many.path(7, 7, loop=True) - few.path(3, 3, loop=True) < 4 * 4, "a load and a store, and an address"
+    assert many.path(8, 8) > many.path(7, 7, loop=True), "the vector before the loop"
+    with pytest.raises(GnDeployError, match="no way through the code has 8 loads"):
+        many.path(8, 8, loop=True)
+    with pytest.raises(GnDeployError, match="no loop"):
+        built(COPY, 90, "-DTILE=5").path(5, 5, loop=True)
+
+
+def test_a_jump_of_lanes_that_have_parted_need_not_be_taken() -> None:
+    code = built(REDUCING, 75, "-DTILE=8")
+    assert not any(i.ends for i in code.instructions if i.opcode.startswith("BRA.DIV"))

@@ -119,6 +119,7 @@ def test_a_crash_is_a_result_and_the_rest_goes_on(tmp_path: Path, monkeypatch: p
     assert found["checks"]["variants"]["split"] == found["checks"]["variants"]["split"] | {"ran": 3, "faulty": 0}
 
 
+@pytest.mark.slow  # it waits for a time limit
 def test_a_hang_is_a_result_and_the_rest_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -226,13 +226,6 @@ def test_commands_that_are_written_down_can_be_typed() -> None:
         assert gpu_sweep.parser().parse_args(re.split(" {2,}", line)[0].split()[2:])
 
 
-@pytest.mark.parametrize(
-    "file", sorted((ROOT / "plugins" / "results").glob("*-sweep.json")), ids=lambda file: file.name
-)
-def test_sweeps_that_are_kept_can_be_read(file: Path) -> None:
-    assert sweep_results.layers(sweep_results.read(file))
-
-
 @pytest.mark.slow  # a process with torch in it
 def test_everything_on_host_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
